@@ -1,0 +1,39 @@
+"""What holds for every answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from .errors import Refused
+
+logger = logging.getLogger(__name__)
+
+
+class Answers:
+    """Nothing of OAuth is cached, refusals become documents, and a failing database is an outage: 503, not 500."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.user = AnonymousUser()  # nobody logs in here, and the toolkit's registration views ask who did
+        response = self.get_response(request)
+        if request.path.startswith("/oauth/"):
+            response["Cache-Control"] = "no-store"
+            response["Pragma"] = "no-cache"
+        return response
+
+    def process_exception(self, _: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer for what the views raise; None leaves a programming error to Django (500)."""
+        if isinstance(exception, Refused):
+            return exception.response()
+        if isinstance(exception, (OperationalError, InterfaceError)):
+            logger.error("the database does not answer: %s", exception)
+            document = {"error": "temporarily_unavailable", "error_description": "the database does not answer"}
+            return JsonResponse(document, status=503, headers={"Retry-After": "1"})
+        return None

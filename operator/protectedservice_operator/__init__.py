@@ -1,0 +1,1 @@
+"""The operator: one reconcile for ProtectedServices, run by kopf."""

@@ -1,0 +1,403 @@
+"""The authorization servers that AuthorizationServer objects describe: connection, probe, status.
+
+One connection per object, remade when its spec or its registration credential changes. Each is probed every 30 s (the
+only calls in steady state); what the probe finds goes to the object's status, and services plan from that status, so
+that an operator that just started knows what its predecessor knew and calls nobody.
+
+An outage wakes nobody up: services that wait for the server are parked here and released when the breaker closes, the
+credential changes, or the status flips back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import time
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Protocol
+
+from . import reasons
+from .cache import Cache
+from .cluster_api import ClusterApi
+from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
+from .events import EventType, Recorder
+from .registration.discovery import discover
+from .registration.driver import Capabilities, Driver
+from .registration.dynamic import DynamicClientRegistration
+from .registration.ledger import ANNOTATION, Record
+from .registration.remote import Remote
+from .registration.token import TokenEndpoint
+from .resource import (
+    AUTHORIZATION_SERVER,
+    COMPONENT_LEDGER,
+    LABEL_COMPONENT,
+    PROTECTED_SERVICE,
+    SECRET,
+    AuthorizationServer,
+    Condition,
+    Endpoints,
+    Key,
+    ProtectedService,
+    Reference,
+    find_condition,
+    is_true,
+    merge_conditions,
+)
+
+logger = logging.getLogger(__name__)
+
+PROBE_INTERVAL: Final = 30.0  # seconds (design: probed every 30 s)
+FIRST_RETRY: Final = 2.0  # seconds until the second probe of a server that did not answer; doubles up to the interval
+TRIAL_INTERVAL: Final = 60.0  # seconds between registrations tried with a credential that was refused
+COUNT_INTERVAL: Final = 60.0  # seconds: status.registeredClients is written at most this often
+
+
+class Wake(Protocol):
+    """Puts a key into the work queue."""
+
+    def __call__(self, key: Key) -> None: ...
+
+
+@dataclass
+class Connection:
+    """One authorization server, ready to be talked to."""
+
+    fingerprint: str
+    remote: Remote
+    endpoints: Endpoints
+    driver: Driver
+    tokens: TokenEndpoint
+
+
+@dataclass
+class _State:
+    """What is remembered about one AuthorizationServer object between passes."""
+
+    connection: Connection | None = None
+    credential_digest: str | None = None
+    obstacle: Outcome | None = None  # why there is no connection
+    refused: Outcome | None = None  # the registration credential was refused
+    next_trial: float = 0.0
+    failures: int = 0
+    counted: float = float("-inf")
+    parked: set[Key] = field(default_factory=set)
+
+
+class AuthorizationServers:
+    """All of them. `clock` is monotonic seconds, `wall` seconds since the epoch."""
+
+    def __init__(
+        self,
+        cluster: ClusterApi,
+        cache: Cache,
+        events: Recorder,
+        wake: Wake,
+        *,
+        connect: Callable[[str], Remote] = Remote,
+        honoured_namespaces: frozenset[str],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+        probe_interval: float = PROBE_INTERVAL,
+    ) -> None:
+        self._cluster, self._cache, self._events, self._wake = cluster, cache, events, wake
+        self._connect, self._honoured = connect, honoured_namespaces
+        self._clock, self._wall, self._jitter, self._interval = clock, wall, jitter, probe_interval
+        self._states: dict[Reference, _State] = {}
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for state in self._states.values():
+            await self._disconnect(state)
+
+    # --- what services ask -------------------------------------------------------------------------------------------
+
+    def unreachable(self, server: AuthorizationServer) -> Outcome | None:
+        """Why the server must not be called now, from its status and its breaker; None: go ahead."""
+        condition = find_condition(server.status.get("conditions") or (), reasons.REACHABLE)
+        name = f"AuthorizationServer {server.reference}"
+        if condition is None:
+            return Wait(reasons.NOT_PROBED, f"{name} has not been probed yet")
+        if condition["status"] != "True":
+            text = f"{name} does not answer; see its conditions; work goes on by itself when it does"
+            return ServerUnavailable(reasons.UNREACHABLE, text, retry_after=self._interval)
+        return None
+
+    def refused(self, server: AuthorizationServer) -> Outcome | None:
+        """Why no new client can be registered now; one trial a minute is let through."""
+        state = self._states.setdefault(server.reference, _State())
+        if state.obstacle is not None:
+            return state.obstacle
+        if state.refused is None or self._clock() >= state.next_trial:
+            return None
+        return state.refused
+
+    def park(self, server: AuthorizationServer, key: Key) -> None:
+        """Wake this key when the server can be asked again."""
+        self._states.setdefault(server.reference, _State()).parked.add(key)
+
+    async def connection(self, server: AuthorizationServer) -> Connection:
+        """The connection, made now if need be, without calling the authorization server.
+
+        Raises AdministratorMustAct when the registration credential is missing, Wait when the server was never probed.
+        """
+        state = self._states.setdefault(server.reference, _State())
+        if state.connection is None:
+            endpoints = server.published_endpoints
+            if endpoints is None:
+                raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} has not been probed yet")
+            await self._open(server, state, endpoints, await self._credential(server))
+        if state.connection is None:  # pragma: no cover (opened just now)
+            raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} is being connected")
+        return state.connection
+
+    def registration_refused(self, server: AuthorizationServer, outcome: AdministratorMustAct) -> None:
+        """Take in that the server refused our registration credential: its status must say so."""
+        state = self._states.setdefault(server.reference, _State())
+        state.refused, state.next_trial = outcome, self._clock() + TRIAL_INTERVAL
+        self._wake(server.key)
+
+    def registration_accepted(self, server: AuthorizationServer) -> None:
+        """Take in that a registration went through: whatever waited for that may go on."""
+        state = self._states.setdefault(server.reference, _State())
+        if state.refused is not None or find_refusal(server) is not None:
+            state.refused = None
+            self._release(state)
+            self._wake(server.key)
+
+    def suspected(self, server: AuthorizationServer) -> None:
+        """Take in that a call failed: probe now rather than at the next turn."""
+        if is_true(server.status.get("conditions") or (), reasons.REACHABLE):
+            self._wake(server.key)
+
+    # --- one pass over an AuthorizationServer ------------------------------------------------------------------------
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Probe, connect, publish. Returns the seconds until the next probe; None when the object is gone."""
+        reference = Reference(key.namespace, key.name)
+        cached = self._cache.get(AUTHORIZATION_SERVER, key.namespace, key.name)
+        if cached is None or reference.namespace not in self._honoured:
+            if (state := self._states.pop(reference, None)) is not None:
+                await self._disconnect(state)
+                self._release(state)
+            return None
+        server = AuthorizationServer.parse(cached.body())
+        state = self._states.setdefault(reference, _State())
+        endpoints, reachable, ready = await self._probe(server, state)
+        await self._publish(server, state, endpoints, reachable, ready)
+        return self._delay(state)
+
+    async def _probe(
+        self, server: AuthorizationServer, state: _State
+    ) -> tuple[Endpoints | None, Outcome | None, Outcome | None]:
+        """(endpoints or None, why not reachable, why not ready)."""
+        try:
+            credential = await self._credential(server)
+        except AdministratorMustAct as missing:
+            credential, state.obstacle = None, missing
+        if credential is not None and state.obstacle is not None:
+            state.obstacle = None
+            self._release(state)
+        remote = state.connection.remote if state.connection else self._connect(_name(server))
+        try:
+            endpoints = await discover(
+                remote, server.issuer, server.endpoints, allow_insecure_http=server.allow_insecure_http
+            )
+        except Outcome as outcome:
+            state.failures += isinstance(outcome, ServerUnavailable)
+            if state.connection is None:
+                await remote.aclose()
+            return server.published_endpoints, outcome, outcome
+        if state.connection is None:
+            await remote.aclose()
+        state.failures = 0
+        if credential is not None:
+            await self._open(server, state, endpoints, credential)
+        return endpoints, None, state.obstacle or state.refused
+
+    async def _credential(self, server: AuthorizationServer) -> str:
+        """The initial access token, read live each time: a corrected Secret must not wait for a watch."""
+        name, namespace = server.credentials_secret, server.meta.namespace
+        secret = await self._cluster.get(SECRET, namespace, name)
+        value = b64decode((secret or {}).get("data", {}).get("token", "")).decode(errors="replace").strip()
+        if not value:
+            text = (
+                f"Secret {namespace}/{name} (spec.registration.credentialsSecret) "
+                f"{'has no key token' if secret else 'does not exist'}; create it with the initial access token"
+            )
+            raise AdministratorMustAct(reasons.CREDENTIALS_SECRET_MISSING, text)
+        return value
+
+    async def _open(self, server: AuthorizationServer, state: _State, endpoints: Endpoints, credential: str) -> None:
+        digest = hashlib.sha256(credential.encode()).hexdigest()
+        content = f"{server.meta.uid} {server.meta.generation} {endpoints} {digest}"
+        fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        if state.connection is not None and state.connection.fingerprint == fingerprint:
+            return
+        if state.credential_digest not in (None, digest):
+            state.refused = None  # another credential has not been refused
+        state.credential_digest = digest
+        await self._disconnect(state)
+        remote = self._connect(_name(server))
+        remote.breaker.on_close = lambda: self._release(state)
+        state.connection = Connection(
+            fingerprint=fingerprint,
+            remote=remote,
+            endpoints=endpoints,
+            driver=DynamicClientRegistration(
+                remote,
+                endpoints,
+                credential,
+                idempotency_honoured=server.idempotency_honoured,
+                manages_clients=bool((server.status.get("capabilities") or {}).get("update")),
+            ),
+            tokens=TokenEndpoint(remote, endpoints),
+        )
+        self._release(state)
+
+    async def _disconnect(self, state: _State) -> None:
+        if state.connection is not None:
+            await state.connection.remote.aclose()
+            state.connection = None
+
+    def _release(self, state: _State) -> None:
+        parked, state.parked = state.parked, set()
+        for key in parked:
+            self._wake(key)
+
+    def _delay(self, state: _State) -> float:
+        if state.failures:
+            return min(FIRST_RETRY * 2.0 ** (state.failures - 1), self._interval) * (0.8 + 0.2 * self._jitter())
+        return self._interval * (0.9 + 0.1 * self._jitter())
+
+    # --- status ------------------------------------------------------------------------------------------------------
+
+    async def _publish(
+        self,
+        server: AuthorizationServer,
+        state: _State,
+        endpoints: Endpoints | None,
+        unreachable: Outcome | None,
+        unready: Outcome | None,
+    ) -> None:
+        old = server.status
+        conditions = [
+            _condition(server, reasons.REACHABLE, unreachable, reasons.REACHABLE_NOW, "answers its metadata request"),
+            _condition(
+                server, reasons.READY, unready, reasons.READY_NOW, "answers and has our registration credential"
+            ),
+        ]
+        status: dict[str, Any] = {
+            "observedGeneration": server.meta.generation,
+            "conditions": merge_conditions(old.get("conditions") or (), conditions, self._wall()),
+            "registeredClients": self._count(server, state),
+        }
+        if endpoints is not None:
+            status["endpoints"] = endpoints.to_status()
+        capabilities = state.connection.driver.capabilities if state.connection else None
+        status["capabilities"] = _capabilities(capabilities) if capabilities else old.get("capabilities") or {}
+        if status == {key: old.get(key) for key in status} and status.keys() >= old.keys():
+            return
+        # Keys that went away are removed by name: this is a merge patch.
+        gone = {key: None for key in old if key not in status}
+        patch = {"metadata": {"uid": server.meta.uid}, "status": {**gone, **_replacing(old, status)}}
+        try:
+            body = await self._cluster.patch(
+                AUTHORIZATION_SERVER, server.meta.namespace, server.meta.name, patch, subresource="status"
+            )
+        except NotFound:
+            return
+        self._cache.put(AUTHORIZATION_SERVER, body)
+        await self._tell(server, old, conditions)
+        if _concerns_services(old, status):
+            self._wake_services(server)
+
+    async def _tell(self, server: AuthorizationServer, old: Mapping[str, Any], conditions: list[Condition]) -> None:
+        tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
+        for condition in conditions:
+            before = find_condition(old.get("conditions") or (), condition["type"])
+            if before is not None and before["status"] == condition["status"]:
+                continue
+            type_: EventType = "Normal" if condition["status"] == "True" else "Warning"
+            logger.log(
+                logging.INFO if type_ == "Normal" else logging.WARNING,
+                "AuthorizationServer %s: %s is %s: %s",
+                server.reference,
+                condition["type"],
+                condition["status"],
+                condition["message"],
+            )
+            await tell(type_, condition["reason"], condition["message"])
+
+    def _count(self, server: AuthorizationServer, state: _State) -> int:
+        """Clients in the ledger; counted at most once a minute, because each new figure is a write."""
+        if (old := server.status.get("registeredClients")) is not None and (
+            self._clock() - state.counted < COUNT_INTERVAL
+        ):
+            return int(old)
+        state.counted = self._clock()
+        total = 0
+        for entry in self._cache.all(SECRET):
+            metadata = entry.body()["metadata"]
+            if metadata.get("labels", {}).get(LABEL_COMPONENT) != COMPONENT_LEDGER:
+                continue
+            record = Record.model_validate_json(metadata["annotations"][ANNOTATION])
+            total += record.server == str(server.reference) and record.client_id is not None
+        return total
+
+    def _wake_services(self, server: AuthorizationServer) -> None:
+        """All services that use this server look again: it came, went, or moved."""
+        for entry in self._cache.all(PROTECTED_SERVICE):
+            service = ProtectedService.parse(entry.body())
+            if server.reference in (service.server, service.recorded_server) or service.server is None:
+                self._wake(service.key)
+
+
+def find_refusal(server: AuthorizationServer) -> Condition | None:
+    """The Ready condition, where it says that the registration credential was refused."""
+    ready = find_condition(server.status.get("conditions") or (), reasons.READY)
+    return ready if ready is not None and ready["reason"] == reasons.REGISTRATION_REFUSED else None
+
+
+def _name(server: AuthorizationServer) -> str:
+    return f"AuthorizationServer {server.reference}"
+
+
+def _condition(server: AuthorizationServer, type_: str, outcome: Outcome | None, reason: str, text: str) -> Condition:
+    if outcome is not None:
+        status, reason, text = "False", outcome.reason, outcome.message
+    else:
+        status = "True"
+    generation = server.meta.generation
+    return {"type": type_, "status": status, "reason": reason, "message": text, "observedGeneration": generation}
+
+
+def _capabilities(capabilities: Capabilities) -> dict[str, bool]:
+    """In the CRD's spelling."""
+    words = {name: name.split("_") for name in asdict(capabilities)}
+    return {
+        parts[0] + "".join(part.capitalize() for part in parts[1:]): getattr(capabilities, name)
+        for name, parts in words.items()
+    }
+
+
+def _replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`new` as a merge patch that leaves nothing of `old` behind in nested maps."""
+    patch: dict[str, Any] = dict(new)
+    for key in ("endpoints", "capabilities"):
+        if isinstance(old.get(key), Mapping) and isinstance(new.get(key), Mapping):
+            patch[key] = {**dict.fromkeys(set(old[key]) - set(new[key])), **new[key]}
+    return patch
+
+
+def _concerns_services(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether services must look again: reachability, readiness or endpoints changed."""
+
+    def facts(status: Mapping[str, Any]) -> object:
+        conditions = status.get("conditions") or ()
+        return [(c["type"], c["status"], c["reason"]) for c in conditions], status.get("endpoints")
+
+    return facts(old) != facts(new)

@@ -1,0 +1,202 @@
+"""The effects on a service's children: apply, remove intruders, prune, project the credentials.
+
+An object of a child's name that somebody else owns is never touched. What apply cannot mend (items of other managers in
+lists of ours) a JSON patch removes, and what keeps coming back is left alone for an hour, loudly.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from . import manifests, plan, reasons
+from .cache import Cache
+from .cluster_api import ClusterApi
+from .drift import differs
+from .errors import AdministratorMustAct, Conflict, NotFound, Rejected, Wait, foreign_text
+from .events import Tell
+from .metrics import Metrics
+from .observed import Observed
+from .registration.registrar import Registrar
+from .resource import CONFIG_MAP, DEPLOYMENT, PROTECTED_SERVICE, SECRET, Kind, ProtectedService
+
+logger = logging.getLogger(__name__)
+
+FIGHT_WINDOW: Final = 600.0  # seconds in which the same intruder may come back (design: ten minutes)
+FIGHT_LIMIT: Final = 3  # times, before the operator stops removing it
+TRUCE: Final = 3600.0  # seconds until it tries again
+ROLLOUT_RETRY: Final = 5.0  # seconds until a rollout that waits for its turn looks again
+
+
+class Children:
+    """Writes children. `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        cluster: ClusterApi,
+        cache: Cache,
+        registrar: Registrar,
+        *,
+        metrics: Metrics | None = None,
+        rollout_concurrency: int = 10,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._cache, self._registrar = cluster, cache, registrar
+        self._metrics, self._rollouts, self._clock = metrics, rollout_concurrency, clock
+        self._fights: dict[tuple[str, str, str], deque[float]] = {}
+
+    def forget(self, uid: str) -> None:
+        """The service is gone."""
+        for fight in [fight for fight in self._fights if fight[0] == uid]:
+            del self._fights[fight]
+
+    async def apply(self, step: plan.Apply, observed: Observed, tell: Tell) -> None:
+        service, name = observed.service, step.manifest["metadata"]["name"]
+        manifest = dict(step.manifest)
+        live = observed.children.get((step.kind, name))
+        if live is None:
+            live = await self._look(service, step.kind, name)
+            if live is not None and not differs(step.manifest, live):
+                return  # the watch is behind; the cache knows it now
+        if step.kind is DEPLOYMENT and live is not None:
+            self._await_turn(observed, live, step)
+        if live is not None:
+            manifest["metadata"] = {**manifest["metadata"], "uid": live["metadata"]["uid"]}
+        body = await self._write(service, step.kind, manifest)
+        if step.repair:
+            if self._metrics:
+                self._metrics.drift_repairs.labels(kind=step.kind.kind).inc()
+            await tell("Normal", reasons.REPAIRED, f"Put {step.kind} {name} right: {step.why}")
+        logger.info("Applied %s %s/%s: %s", step.kind, service.meta.namespace, name, step.why)
+        if differs(step.manifest, body):
+            self._fight(service, step.kind, "fields")
+
+    async def _look(self, service: ProtectedService, kind: Kind, name: str) -> Mapping[str, Any] | None:
+        """The object of a child's name, live, because the cache knows none that is ours.
+
+        Raises AdministratorMustAct (NotOwned) when somebody else's object has the name: it is never touched.
+        """
+        live = await self._cluster.get(kind, service.meta.namespace, name)
+        if live is None:
+            return None
+        owner = next((o for o in live["metadata"].get("ownerReferences") or () if o.get("controller")), None)
+        if owner is None or owner["uid"] != service.meta.uid:
+            text = (
+                f"{kind} {service.meta.namespace}/{name} exists and does not belong to this ProtectedService; it is "
+                "left alone: remove or rename it, or give the ProtectedService another name"
+            )
+            raise AdministratorMustAct(reasons.NOT_OWNED, text)
+        if not live["metadata"].get("deletionTimestamp"):
+            self._cache.put(kind, dict(live))
+        return live
+
+    async def _write(self, service: ProtectedService, kind: Kind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Apply a child; the cluster's own refusal becomes an outcome that names the object."""
+        name = manifest["metadata"]["name"]
+        try:
+            body = await self._cluster.apply(kind, dict(manifest))
+        except Rejected as rejected:
+            text = f"the cluster refuses {kind} {service.meta.namespace}/{name}: {foreign_text(rejected.message)}"
+            raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from rejected
+        self._cache.put(kind, body)
+        return body
+
+    def _await_turn(self, observed: Observed, live: Mapping[str, Any], step: plan.Apply) -> None:
+        """An operator upgrade rolls only so many workloads at a time; an edit of the service rolls at once."""
+        seen = observed.service.status.get("observedGeneration")
+        if seen != observed.service.meta.generation or step.repair:
+            return
+        rolling = sum(
+            _rolls(entry.body())
+            for entry in self._cache.all(DEPLOYMENT)
+            if entry.owner_kind == PROTECTED_SERVICE.kind and entry.owner_uid != observed.service.meta.uid
+        )
+        if rolling >= self._rollouts and not _rolls(live):
+            text = f"{rolling} other workloads are rolling out; this one waits for its turn"
+            raise Wait(reasons.PROGRESSING, text, retry_after=ROLLOUT_RETRY)
+
+    async def evict(self, step: plan.Evict, observed: Observed, tell: Tell) -> None:
+        """Remove what apply leaves in place, only from the version that was looked at."""
+        service = observed.service
+        live = observed.children[step.kind, step.name]
+        intruders = ", ".join(_describe(live, pointer) for pointer in step.pointers)
+        self._fight(service, step.kind, intruders)
+        patch: list[dict[str, Any]] = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": step.resource_version},
+            *({"op": "remove", "path": pointer} for pointer in step.pointers),
+        ]
+        try:
+            body = await self._cluster.patch(step.kind, service.meta.namespace, step.name, patch)
+        except Rejected as rejected:
+            raise Conflict(reasons.PROGRESSING, f"{step.kind} {step.name} moved: {rejected.message}") from rejected
+        except NotFound as gone:
+            raise Conflict(reasons.PROGRESSING, f"{step.kind} {step.name} is gone") from gone
+        self._cache.put(step.kind, body)
+        if self._metrics:
+            self._metrics.drift_repairs.labels(kind=step.kind.kind).inc()
+        text = f"Removed {intruders} from {step.kind} {step.name}: it is the operator's alone"
+        logger.info("%s: %s", service.key, text)
+        await tell("Normal", reasons.REPAIRED, text)
+
+    def _fight(self, service: ProtectedService, kind: Kind, intruder: str) -> None:
+        """Raise AdministratorMustAct (DriftFought) when the same intruder keeps coming back, for an hour."""
+        now = self._clock()
+        times = self._fights.setdefault((service.meta.uid, kind.kind, intruder), deque(maxlen=FIGHT_LIMIT))
+        full = len(times) == FIGHT_LIMIT
+        if full and times[-1] - times[0] <= FIGHT_WINDOW and now - times[-1] < TRUCE:
+            text = (
+                f"{kind} {service.meta.namespace}/{service.child_name}: {intruder} came back {FIGHT_LIMIT} times "
+                "within ten minutes, so admission or another controller puts it there; exempt this Deployment from it"
+            )
+            raise AdministratorMustAct(reasons.DRIFT_FOUGHT, text)
+        times.append(now)
+
+    async def prune(self, step: plan.Prune, observed: Observed) -> None:
+        namespace = observed.service.meta.namespace
+        await self._cluster.delete(CONFIG_MAP, namespace, step.name, uid=step.uid)
+        self._cache.remove(CONFIG_MAP, dict(observed.children[CONFIG_MAP, step.name]))
+
+    async def project(self, observed: Observed) -> None:
+        """Write the tenant's Secret from the ledger, read live: the cache holds no secret."""
+        service = observed.service
+        found = await self._registrar.read(service.meta.uid)
+        if found is None or found[0].registration is None:
+            raise Conflict(reasons.PENDING, "the ledger entry is not as it was seen")
+        registration = found[0].registration
+        live = await self._look(service, SECRET, service.credentials_secret)
+        manifest = manifests.credentials_secret(service, registration.client_id, registration.client_secret)
+        if live is not None:
+            manifest["metadata"]["uid"] = live["metadata"]["uid"]
+        body = await self._write(service, SECRET, manifest)
+        strangers = sorted(set(body.get("data") or {}) - set(manifest["data"]))
+        if strangers:
+            version = body["metadata"]["resourceVersion"]
+            patch = [{"op": "test", "path": "/metadata/resourceVersion", "value": version}]
+            patch += [{"op": "remove", "path": "/data/" + re.sub("/", "~1", key)} for key in strangers]
+            try:
+                body = await self._cluster.patch(SECRET, service.meta.namespace, service.credentials_secret, patch)
+            except (Rejected, NotFound) as moved:
+                raise Conflict(reasons.PENDING, "the credentials Secret moved") from moved
+            self._cache.put(SECRET, body)
+        logger.info("Wrote the credentials Secret %s/%s", service.meta.namespace, service.credentials_secret)
+
+
+def _rolls(deployment: Mapping[str, Any]) -> bool:
+    """Whether a Deployment is on its way from one template to the next."""
+    now, want = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
+    seen = now.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    return not seen or now.get("updatedReplicas", 0) < want or now.get("availableReplicas", 0) < want
+
+
+def _describe(live: Mapping[str, Any], pointer: str) -> str:
+    """A JSON pointer for people: the item's name where it has one, else the pointer."""
+    item: Any = live
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        item = item[int(name)] if isinstance(item, list) else item[name]
+    called = item.get("name") or item.get("mountPath") if isinstance(item, dict) else None
+    return f"{pointer.rsplit('/', 2)[-2]} {called}" if called else pointer

@@ -1,0 +1,153 @@
+"""All that one pass knows about a ProtectedService, and what follows from it without any decision. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import manifests, reasons
+from .drift import differs
+from .errors import Outcome
+from .proof import Pod, Proof
+from .registration.driver import ClientMetadata
+from .registration.ledger import Record
+from .registration.names import client_name, tag
+from .resource import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    LABEL_WATCH,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    AuthorizationServer,
+    Kind,
+    ProtectedService,
+    Reference,
+    find_condition,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The operator's own settings, as far as plans depend on them."""
+
+    cluster_id: str
+    server_image: str
+    honoured_namespaces: frozenset[str]
+    default_server: Reference | None = None
+    verification: bool = True
+    deletion_deadline: float = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The tenant's Secret as the cache knows it: digests of values, never values."""
+
+    owner_uid: str | None
+    digests: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that a plan may look at."""
+
+    service: ProtectedService
+    reference: Reference | None = None  # the AuthorizationServer that this service is to use
+    server: AuthorizationServer | None = None
+    unreachable: Outcome | None = None  # why the authorization server must not be called now
+    refused: Outcome | None = None  # why it will register no new client of ours now
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    audience_holder: str | None = None  # namespace/name of an older service of another namespace with our audience
+    ledger: Record | None = None
+    ledger_digests: Mapping[str, str] = field(default_factory=dict)
+    projection: Projection | None = None
+    children: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)  # owned by this service
+    pods: tuple[Pod, ...] = ()
+    mounted_config_maps: frozenset[str] = frozenset()
+    proof: Proof | None = None
+    proof_due: bool = False  # time, or a pod that has not been proved
+    proof_running: bool = False
+
+
+def wanted_metadata(service: ProtectedService, settings: Settings, attempt8: str) -> ClientMetadata:
+    """What the authorization server is to hold about the service's client."""
+    meta = service.meta
+    mark = tag(settings.cluster_id, meta.namespace, meta.name, meta.uid, attempt8)
+    return ClientMetadata(client_name(service.client_display_name, mark), service.scopes, service.audience)
+
+
+def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mapping[str, Any]]] | None:
+    """The children in the order of their creation, or None while the client or the endpoints are not known.
+
+    The endpoints come from the AuthorizationServer's status, not from a live answer: an outage changes no policy.
+    """
+    server, record = observed.server, observed.ledger
+    endpoints = server.published_endpoints if server else None
+    if server is None or endpoints is None or record is None or record.client_id is None:
+        return None
+    if observed.service.upstream is not None and observed.service.upstream.name == observed.service.child_name:
+        return None
+    service = observed.service
+    policy = manifests.config_map(service, manifests.Server(endpoints, server.allow_insecure_http))
+    deployment = manifests.deployment(service, settings.server_image, policy["metadata"]["name"], record.client_id)
+    return [
+        (CONFIG_MAP, policy),
+        (SERVICE_ACCOUNT, manifests.service_account(service)),
+        (DEPLOYMENT, deployment),
+        (SERVICE, manifests.service(service)),
+    ]
+
+
+def wanted_template(observed: Observed, settings: Settings) -> str | None:
+    """Hash of the pod template that the service is to run, or None while it is not known."""
+    wanted = wanted_children(observed, settings)
+    if wanted is None:
+        return None
+    return manifests.template_hash(next(manifest for kind, manifest in wanted if kind is DEPLOYMENT))
+
+
+def projected(observed: Observed) -> bool:
+    """Whether the tenant's Secret says what the ledger says, and is ours."""
+    projection, wanted = observed.projection, observed.ledger_digests
+    return (
+        projection is not None
+        and projection.owner_uid == observed.service.meta.uid
+        and projection.labels.get(LABEL_WATCH) == "true"
+        and "client_id" in wanted
+        and dict(projection.digests) == {key: wanted.get(key) for key in ("client_id", "client_secret")}
+    )
+
+
+def has_client(observed: Observed) -> bool:
+    return observed.ledger is not None and observed.ledger.client_id is not None
+
+
+def proved_template(observed: Observed) -> str | None:
+    """The template that status says was proved, if Verified holds."""
+    verified = find_condition(observed.service.status.get("conditions") or (), reasons.VERIFIED)
+    if verified is None or verified["status"] != "True":
+        return None
+    hash_: str | None = (observed.service.status.get("verification") or {}).get("hash")
+    return hash_
+
+
+def rolled_out(observed: Observed) -> bool:
+    """Whether the Deployment's own status says that its current template runs on all replicas and on nothing else."""
+    live = observed.children.get((DEPLOYMENT, observed.service.child_name))
+    if live is None:
+        return False
+    now, want = live.get("status") or {}, observed.service.replicas
+    seen = now.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
+    counts = (now.get("updatedReplicas", 0), now.get("replicas", 0), now.get("availableReplicas", 0))
+    return seen and counts == (want, want, want)
+
+
+def workload_available(observed: Observed, settings: Settings) -> bool:
+    """Whether this generation's pods, and no others, are available."""
+    wanted = wanted_children(observed, settings)
+    live = observed.children.get((DEPLOYMENT, observed.service.child_name))
+    if wanted is None or live is None:
+        return False
+    manifest = next(manifest for kind, manifest in wanted if kind is DEPLOYMENT)
+    return not differs(manifest, live) and rolled_out(observed)

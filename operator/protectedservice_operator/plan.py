@@ -1,0 +1,435 @@
+"""What to do next for one ProtectedService: observed + settings + now -> the first thing that is not yet true. Pure.
+
+The reconcile asks again after each step, so that this file needs no memory: a pass that was killed anywhere is taken up
+by the next one, from what is written in the cluster. Each check below reads as a sentence; it guards its own
+prerequisites and returns a `Step` to take, a `Blocked` that says who must act, or None when its sentence is false.
+
+    resolve ── finalizer ── register ── (update) ── project ── workload ── prove
+                                 └ deletion: unregister ── forget ── release
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from . import reasons
+from .drift import differs, intruders
+from .errors import AdministratorMustAct, Outcome, ServerUnavailable, UserMustEdit, Wait
+from .observed import (
+    Observed,
+    Settings,
+    has_client,
+    projected,
+    proved_template,
+    wanted_children,
+    wanted_metadata,
+    wanted_template,
+    workload_available,
+)
+from .registration.driver import ClientMetadata
+from .registration.ledger import Record, State
+from .resource import (
+    ANNOTATION_DESIRED_HASH,
+    FINALIZER,
+    Kind,
+    find_condition,
+    timestamp,
+)
+
+# How long an interrupted attempt at a server without Idempotency-Key is left to rest: the POST's deadline is 10 s, so
+# that after 60 s nothing of it can still arrive (design: an open intent).
+INTENT_REST: Final = 60.0
+# How long a server that honours Idempotency-Key is trusted to remember it (design: 24 h).
+IDEMPOTENCY_WINDOW: Final = 24 * 3600.0
+# How long a server's no to the same metadata is believed; a server may learn a scope without telling us.
+REFUSAL_HOLDS: Final = 3600.0
+ADMINISTRATOR_RETRY: Final = 60.0
+# Old policies kept beside the one in use: enough for one rollback of a Deployment.
+KEPT_CONFIG_MAPS: Final = 2
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One effect. `phase` is the condition type that tells about it, `why` what is logged."""
+
+    phase: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer(Step):
+    """Hold the object until its client is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register(Step):
+    """Open an intent in the ledger, register, store. `attempt` continues an interrupted intent with the same key."""
+
+    attempt: str | None = None
+    abandoned: bool = False  # an older intent is given up: count it as uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class Update(Step):
+    """Replace the client's metadata at the server (RFC 7592 section 2.2)."""
+
+    metadata: ClientMetadata  # of a new intent; an interrupted one repeats what the ledger says it sent
+    attempt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Project(Step):
+    """Write the tenant's Secret from the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Step):
+    """Server-side apply of a child. `repair`: it was as wanted before, somebody changed or removed it."""
+
+    kind: Kind
+    manifest: Mapping[str, Any] = field(compare=False)
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evict(Step):
+    """Remove what somebody else put into closed lists of ours."""
+
+    kind: Kind
+    name: str
+    resource_version: str
+    pointers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune(Step):
+    """Delete a policy ConfigMap that nothing uses any more."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prove(Step):
+    """Schedule the live proof of this template."""
+
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartDeletion(Step):
+    """Write down that the client is about to be deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unregister(Step):
+    """Delete the client at the server, then the ledger entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon(Step):
+    """Give up an intent that cannot be continued: nothing is known to delete. Counted as uncertain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Step):
+    """Take the finalizer off. `orphaned`: past the deadline, the ledger entry stays behind."""
+
+    orphaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Nothing can be done for this phase now; the outcome says who must act."""
+
+    phase: str
+    outcome: Outcome
+
+
+Check = Callable[[Observed, Settings, float], "Step | Blocked | None"]
+
+
+def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
+    """The first thing that is not as it should be, leaving out the phases that were settled in this pass."""
+    checks = _DELETION if observed.service.meta.deletion_timestamp else _CHECKS
+    done = frozenset(settled)
+    for check in checks:
+        found = check(observed, settings, now)
+        if found is not None and found.phase not in done:
+            return found
+    return None
+
+
+# --- checks of a living service --------------------------------------------------------------------------------------
+
+
+def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+    phase, reference = reasons.AUTHORIZATION_SERVER_READY, observed.reference
+    if reference is None:
+        text = (
+            "spec.authorizationServerRef is absent and the operator has no default AuthorizationServer; "
+            "set spec.authorizationServerRef, or ask the administrator for a default"
+        )
+        return Blocked(phase, UserMustEdit(reasons.NO_DEFAULT_SERVER, text))
+    if reference.namespace not in settings.honoured_namespaces:
+        text = (
+            f"AuthorizationServer {reference}: the operator honours AuthorizationServers only in "
+            f"{', '.join(sorted(settings.honoured_namespaces))}; refer to one there"
+        )
+        return Blocked(phase, UserMustEdit(reasons.NOT_ALLOWED, text))
+    if observed.server is None:
+        text = f"AuthorizationServer {reference} does not exist; create it, or refer to another one"
+        return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
+    if not observed.server.allows(observed.service.meta.namespace, observed.namespace_labels):
+        text = (
+            f"AuthorizationServer {reference} does not allow namespace {observed.service.meta.namespace}; "
+            "ask its owner to extend spec.allowedNamespaces"
+        )
+        return Blocked(phase, AdministratorMustAct(reasons.NOT_ALLOWED, text))
+    return None
+
+
+def _upstream_is_the_service_itself(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+    upstream = observed.service.upstream
+    if upstream is None or upstream.name != observed.service.child_name:
+        return None
+    text = f"spec.upstream.service.name {upstream.name} is the protected Service itself; name the Service behind it"
+    return Blocked(reasons.WORKLOAD_AVAILABLE, UserMustEdit(reasons.UPSTREAM_IS_ITSELF, text))
+
+
+def _audience_taken(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+    if observed.audience_holder is None:
+        return None
+    text = (
+        f"spec.audience {observed.service.audience} is held by ProtectedService {observed.audience_holder} on the same "
+        "AuthorizationServer; choose another audience"
+    )
+    return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.AUDIENCE_TAKEN, text))
+
+
+def _finalizer_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
+    if FINALIZER in observed.service.meta.finalizers or not _may_register(observed, settings):
+        return None
+    return AddFinalizer(reasons.CLIENT_REGISTERED, "the object must wait for its client when it is deleted")
+
+
+def _client_unregistered(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    """No client yet, or an attempt at one that was interrupted."""
+    phase, record = reasons.CLIENT_REGISTERED, observed.ledger
+    if not _may_register(observed, settings) or (
+        record is not None and record.state not in (State.REGISTERING, State.IDLE)
+    ):
+        return None
+    obstacle = observed.unreachable or observed.refused
+    if obstacle is not None:
+        return Blocked(phase, obstacle)
+    if record is None:
+        return Register(phase, "the service has no client")
+    if record.state is State.IDLE:
+        wanted = wanted_metadata(observed.service, settings, record.tag_attempt)
+        if (refusal := _refusal_in_force(record, wanted, now)) is not None:
+            return Blocked(phase, refusal)
+        return Register(phase, "the service's client is to be made anew")
+    age = now - record.attempt_started
+    if observed.server is not None and observed.server.idempotency_honoured and age < IDEMPOTENCY_WINDOW:
+        return Register(phase, "a registration was interrupted", attempt=record.attempt)
+    if age < INTENT_REST:
+        text = (
+            "a registration was interrupted and its outcome is not known; the next attempt is made 60 s after it began"
+        )
+        return Blocked(phase, Wait(reasons.INTENT_OPEN, text, retry_after=INTENT_REST - age))
+    return Register(phase, "an interrupted registration is given up", abandoned=True)
+
+
+def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    phase, record = reasons.CLIENT_REGISTERED, observed.ledger
+    if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
+        return None
+    metadata = wanted_metadata(observed.service, settings, record.tag_attempt)
+    if record.state is State.REGISTERED and record.metadata_digest == metadata.digest():
+        if record.fault is not None:
+            return Blocked(phase, UserMustEdit(reasons.SCOPE_NOT_GRANTED, record.fault))
+        return None
+    if not _may_register(observed, settings):
+        return None
+    if record.state is State.REGISTERED and (refusal := _refusal_in_force(record, metadata, now)) is not None:
+        return Blocked(phase, refusal)
+    if observed.unreachable is not None:
+        return Blocked(phase, observed.unreachable)
+    attempt = record.attempt if record.state is State.UPDATING else None
+    return Update(phase, "the client's metadata differ from spec", metadata, attempt=attempt)
+
+
+def _projection_differs(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    if not has_client(observed) or projected(observed):
+        return None
+    return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger")
+
+
+def _workload_differs(observed: Observed, settings: Settings, now: float) -> Step | None:
+    wanted = wanted_children(observed, settings)
+    if wanted is None or not projected(observed):
+        return None
+    for kind, manifest in wanted:
+        live = observed.children.get((kind, manifest["metadata"]["name"]))
+        if live is None or differs(manifest, live):
+            repair = _was_wanted(observed, kind, manifest, live)
+            why = f"{kind} {manifest['metadata']['name']} is {'missing' if live is None else 'not as wanted'}"
+            return Apply(reasons.WORKLOAD_AVAILABLE, why, kind, manifest, repair)
+        strangers = intruders(manifest, live)
+        if strangers:
+            name, version = manifest["metadata"]["name"], live["metadata"]["resourceVersion"]
+            why = f"{kind} {name} holds what is not ours: {', '.join(strangers)}"
+            return Evict(reasons.WORKLOAD_AVAILABLE, why, kind, name, version, tuple(strangers))
+    return None
+
+
+def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> Step | None:
+    wanted = wanted_children(observed, settings)
+    if wanted is None or not workload_available(observed, settings):
+        return None
+    current = {manifest["metadata"]["name"] for _, manifest in wanted}
+    old = sorted(
+        (
+            (body["metadata"]["creationTimestamp"], name, body["metadata"]["uid"])
+            for (kind, name), body in observed.children.items()
+            if kind.kind == "ConfigMap" and name not in current
+        ),
+        reverse=True,
+    )
+    for _, name, uid in old[KEPT_CONFIG_MAPS - 1 :]:
+        if name not in observed.mounted_config_maps:
+            return Prune(reasons.WORKLOAD_AVAILABLE, f"policy {name} is used by nothing", name, uid)
+    return None
+
+
+def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
+    template = wanted_template(observed, settings)
+    if template is None or not settings.verification or observed.service.replicas == 0 or observed.proof_running:
+        return None
+    if not workload_available(observed, settings) or observed.unreachable is not None:
+        return None
+    if proved_template(observed) == template and not observed.proof_due:
+        return None
+    if observed.proof is not None and observed.proof.template == template and not observed.proof_due:
+        return None  # failed lately: the verifier says when it is due again
+    return Prove(reasons.VERIFIED, "this template's pods have not been proved", template)
+
+
+_CHECKS: Final[tuple[Check, ...]] = (
+    _server_unresolved,
+    _upstream_is_the_service_itself,
+    _audience_taken,
+    _finalizer_missing,
+    _client_unregistered,
+    _client_outdated,
+    _projection_differs,
+    _workload_differs,
+    _old_policy_unused,
+    _proof_missing,
+)
+
+
+# --- checks of a service that is being deleted -----------------------------------------------------------------------
+
+
+def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> Step | None:
+    gone = observed.ledger is None or observed.ledger.state is State.ORPHANED
+    if gone and FINALIZER in observed.service.meta.finalizers:
+        return Release(reasons.CLIENT_REGISTERED, "the client is gone")
+    return None
+
+
+def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if record is None or FINALIZER not in observed.service.meta.finalizers or record.state is not State.DELETING:
+        return None
+    if now - (record.deletion_started or now) < settings.deletion_deadline:
+        return None
+    return Release(reasons.CLIENT_REGISTERED, "the deletion deadline has passed", orphaned=True)
+
+
+def _intent_without_client(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    """A registration was interrupted and its object is deleted: finish it to learn what to delete, or give it up."""
+    record, phase = observed.ledger, reasons.CLIENT_REGISTERED
+    if record is None or record.state is not State.REGISTERING:
+        return None
+    honoured = observed.server is not None and observed.server.idempotency_honoured
+    if not honoured or now - record.attempt_started >= IDEMPOTENCY_WINDOW:
+        return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
+    return StartDeletion(phase, "the object is deleted")
+
+
+def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
+    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED):
+        return None
+    return StartDeletion(reasons.CLIENT_REGISTERED, "the object is deleted")
+
+
+def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    phase = reasons.CLIENT_REGISTERED
+    if observed.ledger is None or observed.ledger.state is not State.DELETING:
+        return None
+    if observed.server is None:
+        text = (
+            f"AuthorizationServer {observed.ledger.server} does not exist, so that client {observed.ledger.client_id} "
+            f"cannot be deleted; {_until(observed.ledger, settings)}"
+        )
+        return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
+    obstacle = observed.unreachable
+    if obstacle is not None:
+        text = f"waiting to delete client {observed.ledger.client_id}: {obstacle.message}"
+        text += f"; {_until(observed.ledger, settings)}"
+        if isinstance(obstacle, Wait):
+            return Blocked(phase, ServerUnavailable(obstacle.reason, text, retry_after=obstacle.retry_after))
+        return Blocked(phase, AdministratorMustAct(obstacle.reason, text))
+    return Unregister(phase, "the object is deleted")
+
+
+def _until(record: Record, settings: Settings) -> str:
+    deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
+    return f"the object is released at {deadline} at the latest"
+
+
+_DELETION: Final[tuple[Check, ...]] = (
+    _nothing_to_release,
+    _deadline_passed,
+    _intent_without_client,
+    _deletion_not_started,
+    _client_not_deleted,
+)
+
+# --- shared by the checks -----------------------------------------------------------------------------------------
+
+
+def _refusal_in_force(record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
+    """The server's answer to this very question, as long as asking again makes no sense."""
+    refusal = record.refusal
+    if refusal is None or refusal.digest != metadata.digest():
+        return None
+    outcome = UserMustEdit if refusal.user_must_edit else AdministratorMustAct
+    holds = REFUSAL_HOLDS if refusal.user_must_edit else ADMINISTRATOR_RETRY
+    return outcome(refusal.reason, refusal.message) if now - refusal.at < holds else None
+
+
+def _may_register(observed: Observed, settings: Settings) -> bool:
+    return (
+        _server_unresolved(observed, settings, 0) is None
+        and _upstream_is_the_service_itself(observed, settings, 0) is None
+        and observed.audience_holder is None
+    )
+
+
+def _was_wanted(observed: Observed, kind: Kind, manifest: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
+    """Whether this child had been applied as it is wanted now, so that applying it again is a repair."""
+    if live is not None:
+        have = (live["metadata"].get("annotations") or {}).get(ANNOTATION_DESIRED_HASH)
+        return bool(have == manifest["metadata"]["annotations"][ANNOTATION_DESIRED_HASH])
+    conditions = observed.service.status.get("conditions") or ()
+    available = find_condition(conditions, reasons.WORKLOAD_AVAILABLE)
+    return available is not None and available.get("observedGeneration") == observed.service.meta.generation

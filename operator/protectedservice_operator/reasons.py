@@ -1,0 +1,71 @@
+"""Condition and Event reasons: one place, each with what its reader should do. No I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Condition types of a ProtectedService
+AUTHORIZATION_SERVER_READY: Final = "AuthorizationServerReady"
+CLIENT_REGISTERED: Final = "ClientRegistered"
+CREDENTIALS_READY: Final = "CredentialsReady"
+WORKLOAD_AVAILABLE: Final = "WorkloadAvailable"
+VERIFIED: Final = "Verified"
+READY: Final = "Ready"
+RECONCILING: Final = "Reconciling"  # kstatus: present and True while work is under way
+STALLED: Final = "Stalled"  # kstatus: present and True while only a person can help
+# of an AuthorizationServer
+REACHABLE: Final = "Reachable"
+
+# All is well: nothing to do.
+REACHABLE_NOW: Final = "Reachable"
+REGISTERED: Final = "Registered"
+PROJECTED: Final = "Projected"
+AVAILABLE: Final = "Available"
+PROVED: Final = "Proved"
+READY_NOW: Final = "Ready"
+SCALED_TO_ZERO: Final = "ScaledToZero"  # a legal rest state; raise workload.replicas to serve again
+VERIFICATION_DISABLED: Final = "VerificationDisabled"  # the operator runs with PROTECTEDSERVICE_VERIFICATION=false
+
+# Under way: wait.
+PENDING: Final = "Pending"
+PROGRESSING: Final = "Progressing"
+VERIFYING: Final = "Verifying"
+INTENT_OPEN: Final = "RegistrationInterrupted"  # a killed attempt is left to rest before the next one
+DELETING: Final = "Deleting"
+
+# The authorization server is in the way: wait, or look at the AuthorizationServer's own conditions.
+UNREACHABLE: Final = "AuthorizationServerUnavailable"
+NOT_PROBED: Final = "AuthorizationServerNotProbed"
+
+# The author of the ProtectedService must edit it.
+SERVER_NOT_FOUND: Final = "AuthorizationServerNotFound"  # name one that exists, or ask for a default
+NO_DEFAULT_SERVER: Final = "NoDefaultAuthorizationServer"  # set authorizationServerRef
+NOT_ALLOWED: Final = "NotAllowed"  # ask the AuthorizationServer's owner to allow this namespace
+AUDIENCE_TAKEN: Final = "AudienceTaken"  # choose another audience; the older service keeps it
+INVALID_CLIENT_METADATA: Final = "InvalidClientMetadata"  # the server refuses the scopes, the audience or the name
+SCOPE_NOT_GRANTED: Final = "ScopeNotGranted"  # the server registered the client with other scopes
+UPSTREAM_IS_ITSELF: Final = "UpstreamIsItself"  # name the Service behind, not the protected one
+
+# Somebody must remove or rename an object, or change a credential.
+NOT_OWNED: Final = "NotOwned"  # an object of the child's name belongs to somebody else: remove or rename it
+REGISTRATION_REFUSED: Final = "RegistrationRefused"  # correct the AuthorizationServer's registration credential
+ISSUER_MISMATCH: Final = "IssuerMismatch"  # the server's metadata names another issuer: correct spec.issuer
+INSECURE_ENDPOINT: Final = "InsecureEndpoint"  # plain http: use https, or set spec.allowInsecureHTTP
+INVALID_ENDPOINT: Final = "InvalidEndpoint"  # a URL that cannot be used, or does not answer as that endpoint does
+ENDPOINT_MISSING: Final = "EndpointMissing"  # known neither from metadata nor from spec.endpoints: list it
+CREDENTIALS_SECRET_MISSING: Final = "RegistrationCredentialsMissing"  # noqa: S105 (a reason, not a password)
+HANDLE_LOST: Final = "RegistrationHandleLost"  # the server no longer takes our handle: delete the client by hand
+REJECTED_BY_CLUSTER: Final = "RejectedByCluster"  # quota, admission or Pod Security refused a child: see the message
+DRIFT_FOUGHT: Final = "DriftFought"  # something puts back what the operator removes: exempt our Deployment from it
+
+# The proof
+VERIFICATION_FAILED: Final = "VerificationFailed"  # the pods do not answer 401/204/401: see status.verification
+PODS_UNREACHABLE: Final = "PodsUnreachable"  # let the operator's pods reach the service port (NetworkPolicy, mesh)
+REVOCATION_NOT_PROVED: Final = "RevocationNotProved"  # no revocation endpoint, or a bound longer than the proof waits
+
+# Events only
+REGISTRATION_UNCERTAIN: Final = "RegistrationUncertain"  # a client may be left at the server: look for our tag
+CLIENT_UPDATED: Final = "ClientUpdated"
+CLIENT_DELETED: Final = "ClientDeleted"
+CLIENT_ORPHANED: Final = "ClientOrphaned"  # released without a deletion; the ledger entry remembers it
+REPAIRED: Final = "Repaired"

@@ -1,0 +1,395 @@
+"""One pass over one object: gather, plan, act, report. Knows order; remembers nothing that the cluster does not.
+
+Every trigger leads here, and every pass starts from current state, so that a pass may be killed between any two
+statements. Each step of the plan is one effect; after it the plan is asked again. A phase that fails is settled for
+the pass and the others go on: an authorization server that is away does not keep a deleted Service from coming back.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from . import manifests, plan, reasons, status
+from .authorization_servers import AuthorizationServers, Connection
+from .cache import Cache
+from .children import Children
+from .cluster_api import ClusterApi
+from .errors import (
+    AdministratorMustAct,
+    Conflict,
+    NotFound,
+    Outcome,
+    ServerUnavailable,
+    UserMustEdit,
+    Wait,
+)
+from .events import EventType, Recorder, Tell
+from .gather import Gatherer, ledger_record
+from .metrics import Metrics
+from .observed import Observed, Settings, wanted_metadata
+from .registration.driver import Registration, RegistrationRefused
+from .registration.ledger import State, secret_name
+from .registration.registrar import Registrar
+from .registration.token import TokenEndpoint
+from .resource import (
+    AUTHORIZATION_SERVER,
+    FINALIZER,
+    PROTECTED_SERVICE,
+    SECRET,
+    Key,
+    ProtectedService,
+    Reference,
+    find_condition,
+)
+from .verification import Subject, Verifier
+
+logger = logging.getLogger(__name__)
+
+STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
+LEDGER: Final = "Ledger"  # Key.kind of ledger entries whose object is gone
+
+
+class Reconcile:
+    """The one reconcile. `wall` is seconds since the epoch, `clock` monotonic seconds."""
+
+    def __init__(
+        self,
+        cluster: ClusterApi,
+        cache: Cache,
+        servers: AuthorizationServers,
+        verifier: Verifier,
+        registrar: Registrar,
+        events: Recorder,
+        settings: Settings,
+        *,
+        namespace: str,
+        wake: Callable[[Key], None],
+        metrics: Metrics | None = None,
+        rollout_concurrency: int = 10,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._cache, self._servers, self._verifier = cluster, cache, servers, verifier
+        self._registrar, self._events, self._settings, self._wake = registrar, events, settings, wake
+        self._metrics, self._wall = metrics, wall
+        self._namespace = namespace
+        self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
+        self._children = Children(
+            cluster, cache, registrar, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
+        )
+        self._uids: dict[Key, str] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass. Returns the seconds after which to look again, None when only a change matters.
+
+        Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
+        """
+        match key.kind:
+            case AUTHORIZATION_SERVER.kind:
+                return await self._servers.reconcile(key)
+            case "Ledger":
+                return await self._finish_leftover(key)
+        service = self._gatherer.service(key)
+        uid = self._uids.get(key)
+        if uid is not None and (service is None or service.meta.uid != uid):
+            self._forget(key, uid)
+        if service is None:
+            return None
+        self._uids[key] = service.meta.uid
+        self._gatherer.audiences.put(service)
+        return await self._pass(key, service)
+
+    # --- the pass ----------------------------------------------------------------------------------------------------
+
+    async def _pass(self, key: Key, service: ProtectedService) -> float | None:
+        settled: dict[str, Outcome] = {}
+        for _ in range(STEP_LIMIT):
+            observed = self._gatherer.observe(service)
+            found = plan.next_step(observed, self._settings, self._wall(), settled)
+            if found is None:
+                break
+            if isinstance(found, plan.Blocked):
+                settled[found.phase] = found.outcome
+                self._park(observed, found.outcome, key)
+                continue
+            try:
+                await self._act(found, observed)
+            except Conflict:
+                raise  # what this pass believes is out of date: begin again, and say nothing
+            except Outcome as outcome:
+                settled[found.phase] = outcome
+                self._park(observed, outcome, key)
+            if isinstance(found, plan.Release):
+                return None
+            again = self._gatherer.service(key)
+            if again is None or again.meta.uid != service.meta.uid:
+                return None
+            service = again
+        else:
+            raise RuntimeError(f"the plan of {key} does not end: {found.why if isinstance(found, plan.Step) else ''}")
+        await self._report(observed, settled)
+        return self._conclude(observed, settled)
+
+    def _park(self, observed: Observed, outcome: Outcome, key: Key) -> None:
+        if observed.server is None:
+            return
+        if isinstance(outcome, ServerUnavailable | RegistrationRefused) or outcome.reason in (
+            reasons.NOT_PROBED,
+            reasons.CREDENTIALS_SECRET_MISSING,
+        ):
+            self._servers.park(observed.server, key)
+
+    def _conclude(self, observed: Observed, settled: Mapping[str, Outcome]) -> float | None:
+        """Raise the outcome that promises most: what may mend itself before what needs a person."""
+        for kind in (Wait, AdministratorMustAct, UserMustEdit):
+            for outcome in settled.values():
+                if isinstance(outcome, kind):
+                    raise outcome
+        return self._verifier.next_due(observed.service.meta.uid)
+
+    async def _act(self, step: plan.Step, observed: Observed) -> None:
+        logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
+        tell = self._events.about(PROTECTED_SERVICE, observed.service.meta)
+        match step:
+            case plan.AddFinalizer():
+                await self._set_finalizers(observed.service, [*observed.service.meta.finalizers, FINALIZER])
+            case plan.Register() | plan.Update() | plan.StartDeletion() | plan.Unregister() | plan.Abandon():
+                await self._act_on_client(step, observed, tell)
+            case plan.Project():
+                await self._children.project(observed)
+            case plan.Apply():
+                await self._children.apply(step, observed, tell)
+            case plan.Evict():
+                await self._children.evict(step, observed, tell)
+            case plan.Prune():
+                await self._children.prune(step, observed)
+            case plan.Prove():
+                self._prove(step, observed)
+            case plan.Release():
+                await self._release(step, observed)
+            case _:
+                raise TypeError(f"no way to do {step!r}")
+
+    async def _act_on_client(self, step: plan.Step, observed: Observed, tell: Tell) -> None:
+        match step:
+            case plan.Register():
+                await self._register(step, observed, tell)
+            case plan.Update():
+                await self._update(step, observed, tell)
+            case plan.Unregister():
+                await self._unregister(observed, tell)
+            case plan.StartDeletion():
+                await self._registrar.start_deletion(observed.service.meta)
+            case plan.Abandon():
+                await self._registrar.abandon(observed.service.meta, tell)
+
+    # --- the client --------------------------------------------------------------------------------------------------
+
+    async def _connection(self, observed: Observed) -> Connection:
+        if observed.server is None:
+            raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, "the AuthorizationServer does not exist")
+        connection = await self._servers.connection(observed.server)
+        connection.remote.breaker.check()  # before anything is written down
+        return connection
+
+    async def _register(self, step: plan.Register, observed: Observed, tell: Tell) -> None:
+        service, server = observed.service, observed.server
+        connection = await self._connection(observed)
+        if server is None:
+            raise TypeError("a connection without an AuthorizationServer")
+        try:
+            await self._registrar.register(
+                service.meta,
+                str(server.reference),
+                lambda attempt8: wanted_metadata(service, self._settings, attempt8),
+                connection,
+                tell,
+                attempt=step.attempt,
+                abandoned=step.abandoned,
+            )
+        except RegistrationRefused as refused:
+            self._servers.registration_refused(server, refused)
+            raise
+        except ServerUnavailable:
+            self._servers.suspected(server)
+            raise
+        self._servers.registration_accepted(server)
+        self._count_registration("register")
+        logger.info("Registered a client for %s at %s", service.key, server.reference)
+
+    async def _update(self, step: plan.Update, observed: Observed, tell: Tell) -> None:
+        service = observed.service
+        connection = await self._connection(observed)
+        try:
+            await self._registrar.update(service.meta, step.metadata, connection, tell, attempt=step.attempt)
+        except ServerUnavailable:
+            if observed.server is not None:
+                self._servers.suspected(observed.server)
+            raise
+        self._count_registration("update")
+        logger.info("Updated the client of %s", service.key)
+
+    async def _unregister(self, observed: Observed, tell: Tell) -> None:
+        connection = await self._connection(observed)
+        try:
+            await self._registrar.unregister(observed.service.meta.uid, connection, tell)
+        except ServerUnavailable as failure:
+            if observed.server is not None:
+                self._servers.suspected(observed.server)
+            record = observed.ledger
+            text = f"waiting to delete client {record.client_id if record else ''}: {failure.message}"
+            raise ServerUnavailable(failure.reason, text, retry_after=failure.retry_after) from failure
+        self._count_registration("delete")
+        logger.info("Deleted the client of %s", observed.service.key)
+
+    async def _finish_leftover(self, key: Key) -> float | None:
+        """A ledger entry whose object was released before its client was deleted: delete it now, or later."""
+        cached = self._cache.get(SECRET, self._namespace, key.name)
+        if cached is None:
+            return None
+        record = ledger_record(cached.body())
+        if record.state is not State.DELETING or secret_name(record.owner_uid) != key.name:
+            return None
+        owner = await self._cluster.get(PROTECTED_SERVICE, record.owner_namespace, record.owner_name)
+        if owner is not None and owner["metadata"]["uid"] == record.owner_uid:
+            return None  # its own pass does that
+        server = self._gatherer.server(Reference.parse(record.server))
+        if server is None:
+            text = f"AuthorizationServer {record.server} does not exist; its client {record.client_id} is left behind"
+            raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, text)
+        if (obstacle := self._servers.unreachable(server)) is not None:
+            self._servers.park(server, key)
+            raise obstacle
+        connection = await self._servers.connection(server)
+        tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
+        await self._registrar.unregister(record.owner_uid, connection, tell)
+        logger.info("Deleted client %s, left behind by an object that is gone", record.client_id)
+        return None
+
+    # --- the object itself -------------------------------------------------------------------------------------------
+
+    async def _set_finalizers(self, service: ProtectedService, finalizers: list[str]) -> None:
+        meta = service.meta
+        patch = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers}}
+        try:
+            body = await self._cluster.patch(PROTECTED_SERVICE, meta.namespace, meta.name, patch)
+        except NotFound:
+            return
+        if finalizers or not meta.deletion_timestamp:
+            self._cache.put(PROTECTED_SERVICE, body)
+
+    async def _release(self, step: plan.Release, observed: Observed) -> None:
+        meta, record = observed.service.meta, observed.ledger
+        if step.orphaned and record is not None:
+            text = (
+                f"ProtectedService {meta.namespace}/{meta.name} was released at its deletion deadline; client "
+                f"{record.client_id} is still registered and is deleted as soon as the server answers"
+            )
+            if observed.server is not None:
+                tell = self._events.about(AUTHORIZATION_SERVER, observed.server.meta)
+                await tell("Warning", reasons.CLIENT_ORPHANED, text)
+            logger.warning("%s", text)
+        await self._set_finalizers(observed.service, [name for name in meta.finalizers if name != FINALIZER])
+        if step.orphaned:
+            self._wake(Key(LEDGER, self._namespace, secret_name(meta.uid)))
+
+    async def _report(self, observed: Observed, settled: Mapping[str, Outcome]) -> None:
+        """One status patch, if it says anything new."""
+        service = observed.service
+        new, old = status.status(observed, self._settings, settled, self._wall()), service.status
+        if new == dict(old):
+            return
+        gone = {name: None for name in old if name not in new}
+        if isinstance(old.get("verification"), dict) and "verification" in new:
+            new["verification"] = {**dict.fromkeys(old["verification"]), **new["verification"]}
+        patch = {"metadata": {"uid": service.meta.uid}, "status": {**gone, **new}}
+        try:
+            body = await self._cluster.patch(
+                PROTECTED_SERVICE, service.meta.namespace, service.meta.name, patch, subresource="status"
+            )
+        except NotFound:
+            return
+        self._cache.put(PROTECTED_SERVICE, body)
+        await self._tell_flips(service, new["conditions"])
+
+    async def _tell_flips(self, service: ProtectedService, conditions: list[dict[str, Any]]) -> None:
+        """An Event and a log line for each condition that changed its status or its reason for being False."""
+        for condition in conditions:
+            if condition["type"] in (reasons.RECONCILING, reasons.STALLED):
+                continue
+            before = find_condition(service.status.get("conditions") or (), condition["type"])
+            said = (condition["status"], condition["reason"])
+            if before is not None and (before["status"], before["reason"]) == said:
+                continue
+            under_way = condition["reason"] in _UNDER_WAY
+            if condition["status"] == "True" or not under_way:
+                logger.info(
+                    "%s: %s is %s (%s): %s",
+                    service.key,
+                    condition["type"],
+                    condition["status"],
+                    condition["reason"],
+                    condition["message"],
+                )
+                type_: EventType = "Normal" if condition["status"] == "True" else "Warning"
+                await self._events.about(PROTECTED_SERVICE, service.meta)(
+                    type_, condition["reason"], condition["message"]
+                )
+
+    # --- proof -------------------------------------------------------------------------------------------------------
+
+    def _prove(self, step: plan.Prove, observed: Observed) -> None:
+        service, server = observed.service, observed.server
+        if server is None:
+            raise TypeError("a proof without an AuthorizationServer")
+
+        async def tokens() -> TokenEndpoint:
+            return (await self._servers.connection(server)).tokens
+
+        async def registration() -> Registration | None:
+            found = await self._registrar.read(service.meta.uid)
+            return found[0].registration if found else None
+
+        self._verifier.start(
+            Subject(
+                key=service.key,
+                uid=service.meta.uid,
+                template=step.template,
+                pods=observed.pods,
+                port=manifests.SERVER_PORT,
+                scopes=service.scopes,
+                audience=service.audience,
+                max_revocation_delay=duration_seconds(service.max_revocation_delay),
+                tokens=tokens,
+                registration=registration,
+            )
+        )
+
+    # --- small things ------------------------------------------------------------------------------------------------
+
+    def _forget(self, key: Key, uid: str) -> None:
+        self._uids.pop(key, None)
+        self._verifier.forget(uid)
+        for waiting in self._gatherer.audiences.remove(uid):
+            self._wake(waiting)
+        self._children.forget(uid)
+
+    def _count_registration(self, operation: str) -> None:
+        if self._metrics:
+            self._metrics.registrations.labels(op=operation).inc()
+
+
+_UNDER_WAY: Final = frozenset(
+    {reasons.PENDING, reasons.PROGRESSING, reasons.VERIFYING, reasons.DELETING, reasons.NOT_PROBED}
+)
+_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_seconds(text: str) -> float:
+    """A duration of the CRD (`1m30s`, `500ms`) in seconds."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))

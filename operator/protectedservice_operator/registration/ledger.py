@@ -1,0 +1,146 @@
+"""The ledger: what the operator has asked of an authorization server for one object, written before it asks.
+
+One Secret `psvc-<uid>` in the operator's namespace per object. What is not secret stands in one annotation, so that the
+watch cache can know it without holding a secret; the secrets stand in `data` of the same object, so that both change in
+one write. The tenant's Secret is a projection of this one and steers nothing.
+
+    (none) ──create──> registering ──> registered <──> updating
+                         │  ^  │           │             │  │
+             refused     v  │  │           │             │  v  handle lost
+                         idle <─┼──────────┼─────────────┼── idle
+                               └──────────┴──> deleting ─┘ ──> (none)     or orphaned
+
+Past the deadline the object is released and its entry stays, still `deleting`, until the client is gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from .driver import ClientMetadata, Registration
+
+ANNOTATION: Final = "protectedservice.dev/ledger"
+
+
+class State(enum.StrEnum):
+    """Where the client's life stands."""
+
+    IDLE = "idle"  # no attempt is open: the last one certainly made nothing, or the old client is to be replaced
+    REGISTERING = "registering"  # an intent: a POST may have been sent
+    REGISTERED = "registered"
+    UPDATING = "updating"  # an intent: a PUT may have been sent
+    DELETING = "deleting"  # an intent: a DELETE may have been sent
+    ORPHANED = "orphaned"  # the object is gone, its client lives and cannot be deleted by us
+
+
+class Intent(BaseModel):
+    """The metadata of an open attempt (driver.ClientMetadata)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    client_name: str
+    scopes: tuple[str, ...]
+    audience: str | None = None
+
+    @classmethod
+    def of(cls, metadata: ClientMetadata) -> Intent:
+        return cls(client_name=metadata.client_name, scopes=metadata.scopes, audience=metadata.audience)
+
+    def metadata(self) -> ClientMetadata:
+        """What to send again."""
+        return ClientMetadata(self.client_name, self.scopes, self.audience)
+
+
+class Refusal(BaseModel):
+    """The server's last no to this object's metadata, so that the same question is not asked at every pass."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str  # of the metadata that were refused
+    reason: str
+    message: str
+    user_must_edit: bool  # else an administrator must act
+    at: float  # seconds since the epoch
+
+
+class Record(BaseModel):
+    """The part of an entry that is no secret (the annotation's JSON)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State
+    owner_kind: str = "ProtectedService"
+    owner_namespace: str
+    owner_name: str
+    owner_uid: str
+    server: str  # namespace/name of the AuthorizationServer
+    registration_endpoint: str | None = None  # which server that was, should the object be edited
+    attempt: str  # the intent's id, sent as Idempotency-Key
+    attempt_started: float  # seconds since the epoch
+    tag_attempt: str  # first 8 digits of the attempt that made the client: part of client_name for good
+    client_id: str | None = None
+    intent: Intent | None = None  # what the open attempt sends: a repeated key must carry the same body
+    registered: float | None = None  # seconds since the epoch, when the client was made
+    metadata_digest: str | None = None  # of what the server holds
+    refusal: Refusal | None = None
+    fault: str | None = None  # the server registered something else than was asked for; only an edit helps
+    deletion_started: float | None = None
+    uncertain: int = 0  # attempts that may have left a client behind
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One ledger entry, secrets included. Lives only as long as the step that needs it."""
+
+    record: Record
+    registration: Registration | None = field(default=None, repr=False)
+
+    def to_secret(self, namespace: str, *, resource_version: str | None, labels: dict[str, str]) -> dict[str, Any]:
+        """The Secret to create (without resourceVersion) or to replace (with it, as precondition)."""
+        data: dict[str, str] = {}
+        if self.registration is not None:
+            values = {
+                "client_id": self.registration.client_id,
+                "client_secret": self.registration.client_secret,
+                "registration_client_uri": self.registration.registration_client_uri,
+                "registration_access_token": self.registration.registration_access_token,
+            }
+            data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items() if value}
+        metadata: dict[str, Any] = {
+            "name": secret_name(self.record.owner_uid),
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {ANNOTATION: self.record.model_dump_json(exclude_none=True)},
+        }
+        if resource_version is not None:
+            metadata["resourceVersion"] = resource_version
+        return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data}
+
+    @classmethod
+    def from_secret(cls, secret: dict[str, Any]) -> Entry:
+        """The entry in a Secret read live. Raises pydantic.ValidationError when it is not one of ours."""
+        record = Record.model_validate_json(secret["metadata"]["annotations"][ANNOTATION])
+        data = {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
+        registration = None
+        if data.get("client_id"):
+            registration = Registration(
+                client_id=data["client_id"],
+                client_secret=data.get("client_secret", ""),
+                registration_client_uri=data.get("registration_client_uri"),
+                registration_access_token=data.get("registration_access_token"),
+            )
+        return cls(record=record, registration=registration)
+
+    def with_record(self, **changes: Any) -> Entry:
+        """The same entry with some of its record changed."""
+        return replace(self, record=self.record.model_copy(update=changes))
+
+
+def secret_name(uid: str) -> str:
+    """Name of the ledger Secret of the object with this uid."""
+    return f"psvc-{uid}"

@@ -1,0 +1,31 @@
+"""The names by which our clients can be found at an authorization server. They help to find; only the ledger proves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLIENT_NAME_LIMIT: Final = 255  # what django-oauth-toolkit stores; other servers take more
+
+
+def tag(cluster_id: str, namespace: str, name: str, uid: str, attempt8: str) -> str:
+    """`<cluster>/<namespace>/<name>/<uid>/<attempt>`: which object of which cluster, and which attempt, made a client.
+
+    `attempt8`: the first eight digits of the attempt's id.
+    """
+    return "/".join((cluster_id, namespace, name, uid, attempt8))
+
+
+def client_name(display: str | None, client_tag: str) -> str:
+    """RFC 7591 `client_name`, at most 255 characters: the tag in full, after as much of the display name as fits.
+
+    Raises ValueError when the tag alone is longer, which only an overlong cluster id can cause.
+    """
+    if len(client_tag) > CLIENT_NAME_LIMIT:
+        raise ValueError(
+            f"the client's tag has {len(client_tag)} characters, at most {CLIENT_NAME_LIMIT} are possible: "
+            "choose a shorter PROTECTEDSERVICE_CLUSTER_ID"
+        )
+    suffix = f" [{client_tag}]"
+    room = CLIENT_NAME_LIMIT - len(suffix)
+    shown = (display or "").strip()[: max(room, 0)].rstrip()
+    return shown + suffix if shown else client_tag

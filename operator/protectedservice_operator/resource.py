@@ -1,0 +1,342 @@
+"""ProtectedService and AuthorizationServer as typed, frozen data; the names of their children; conditions. No I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+GROUP: Final = "protectedservice.dev"
+VERSION: Final = "v1alpha1"
+FINALIZER: Final = f"{GROUP}/client"
+FIELD_MANAGER: Final = "protectedservice-operator"
+ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+
+LABEL_NAME: Final = f"{GROUP}/name"
+LABEL_COMPONENT: Final = f"{GROUP}/component"
+LABEL_WATCH: Final = f"{GROUP}/watch"  # Secrets and pods carry it so that one selector finds them; users may set it
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "protectedservice"
+COMPONENT_SERVER: Final = "resource-server"
+COMPONENT_CREDENTIALS: Final = "credentials"
+COMPONENT_LEDGER: Final = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of the Kubernetes API. `namespaced` is False for cluster-scoped kinds."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """As in manifests: `v1`, `apps/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+PROTECTED_SERVICE: Final = Kind(GROUP, VERSION, "protectedservices", "ProtectedService")
+AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "AuthorizationServer")
+DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
+SERVICE: Final = Kind("", "v1", "services", "Service")
+SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
+CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
+SECRET: Final = Kind("", "v1", "secrets", "Secret")
+POD: Final = Kind("", "v1", "pods", "Pod")
+NAMESPACE: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+EVENT: Final = Kind("", "v1", "events", "Event")
+
+# Watched kinds with the label selector of each watch (None: everything). Secrets and pods are many: only ours, and
+# what users mark for us.
+WATCHED: Final[Mapping[Kind, str | None]] = {
+    PROTECTED_SERVICE: None,
+    AUTHORIZATION_SERVER: None,
+    NAMESPACE: None,
+    SECRET: f"{LABEL_WATCH}=true",
+    DEPLOYMENT: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    SERVICE: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    SERVICE_ACCOUNT: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """One thing to reconcile: kind name (`ProtectedService`, `AuthorizationServer`, `Ledger`), namespace, name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """A namespaced object of a kind that the context names."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """`namespace/name`; raises ValueError otherwise."""
+        namespace, slash, name = text.partition("/")
+        if not (slash and namespace and name) or "/" in name:
+            raise ValueError(f"{text!r} is not namespace/name")
+        return cls(namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What every object has, as far as the operator needs it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    created: str
+    finalizers: tuple[str, ...]
+    deletion_timestamp: str | None
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Meta:
+        metadata = body["metadata"]
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
+            resource_version=metadata["resourceVersion"],
+            created=metadata.get("creationTimestamp", ""),
+            finalizers=tuple(metadata.get("finalizers", ())),
+            deletion_timestamp=metadata.get("deletionTimestamp"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamService:
+    """A Service in the same namespace."""
+
+    name: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedService:
+    """A ProtectedService as the API server keeps it: defaults filled in, fields checked by the CRD."""
+
+    meta: Meta
+    server: Reference | None
+    scopes: tuple[str, ...]
+    scope_match: str
+    audience: str | None
+    demo: bool
+    upstream: UpstreamService | None
+    upstream_timeout: str
+    max_revocation_delay: str
+    introspection_timeout: str
+    introspection_retries: int
+    client_display_name: str | None
+    credentials_secret: str
+    replicas: int
+    resources: Mapping[str, Any]
+    service_port: int
+    service_type: str
+    status: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> ProtectedService:
+        """Raises KeyError where a default of the CRD is missing, which only an outdated CRD can cause."""
+        meta, spec = Meta.parse(body), body["spec"]
+        reference = spec.get("authorizationServerRef")
+        upstream = spec.get("upstream") or {}
+        target = upstream.get("service")
+        client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
+        return cls(
+            meta=meta,
+            server=Reference(reference.get("namespace", meta.namespace), reference["name"]) if reference else None,
+            scopes=tuple(spec["scopes"]),
+            scope_match=spec["scopeMatch"],
+            audience=spec.get("audience"),
+            demo=spec.get("demo", False),
+            upstream=UpstreamService(target["name"], target["port"]) if target else None,
+            upstream_timeout=upstream.get("timeout", "30s"),
+            max_revocation_delay=validation["maxRevocationDelay"],
+            introspection_timeout=validation["timeout"],
+            introspection_retries=validation["retries"],
+            client_display_name=client.get("name"),
+            credentials_secret=(client.get("credentialsSecret") or {}).get("name") or f"{meta.name}-oauth2-client",
+            replicas=workload["replicas"],
+            resources=workload["resources"],
+            service_port=spec["service"]["port"],
+            service_type=spec["service"]["type"],
+            status=body.get("status") or {},
+        )
+
+    @property
+    def key(self) -> Key:
+        return Key(PROTECTED_SERVICE.kind, self.meta.namespace, self.meta.name)
+
+    @property
+    def child_name(self) -> str:
+        """Name of the Deployment, the Service and the ServiceAccount."""
+        return f"{self.meta.name}-protected"
+
+    @property
+    def url(self) -> str:
+        """Where callers inside the cluster reach the service."""
+        port = "" if self.service_port == 80 else f":{self.service_port}"
+        return f"http://{self.child_name}.{self.meta.namespace}.svc{port}"
+
+    @property
+    def recorded_server(self) -> Reference | None:
+        """The AuthorizationServer that status says this service was given."""
+        recorded = self.status.get("authorizationServer")
+        return Reference(recorded["namespace"], recorded["name"]) if recorded else None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where an authorization server answers; absolute URLs."""
+
+    issuer: str | None = None
+    token: str | None = None
+    introspection: str | None = None
+    revocation: str | None = None
+    registration: str | None = None
+    jwks: str | None = None
+
+    def to_status(self) -> dict[str, str]:
+        """As published in AuthorizationServer.status.endpoints."""
+        return {name: value for name in self.__slots__ if (value := getattr(self, name))}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, str]) -> Endpoints:
+        """From spec.endpoints or status.endpoints; other keys are ignored."""
+        return cls(**{name: mapping[name] for name in cls.__slots__ if mapping.get(name)})
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationServer:
+    """An AuthorizationServer as the API server keeps it."""
+
+    meta: Meta
+    issuer: str | None
+    endpoints: Endpoints
+    allow_insecure_http: bool
+    idempotency_honoured: bool
+    credentials_secret: str
+    allowed_from: str
+    allowed_selector: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> AuthorizationServer:
+        spec = body["spec"]
+        registration = spec["registration"]
+        allowed = spec["allowedNamespaces"]
+        return cls(
+            meta=Meta.parse(body),
+            issuer=spec.get("issuer"),
+            endpoints=Endpoints.from_mapping(spec.get("endpoints") or {}),
+            allow_insecure_http=spec["allowInsecureHTTP"],
+            idempotency_honoured=registration["dynamicClientRegistration"]["idempotencyKey"] == "Honoured",
+            credentials_secret=registration["credentialsSecret"]["name"],
+            allowed_from=allowed["from"],
+            allowed_selector=allowed.get("selector") or {},
+            status=body.get("status") or {},
+        )
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.meta.namespace, self.meta.name)
+
+    @property
+    def key(self) -> Key:
+        return Key(AUTHORIZATION_SERVER.kind, self.meta.namespace, self.meta.name)
+
+    def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether services of this namespace may use the server (Gateway API's `from`)."""
+        if self.allowed_from == "All":
+            return True
+        if self.allowed_from == "Same":
+            return namespace == self.meta.namespace
+        return matches(self.allowed_selector, labels)
+
+    @property
+    def published_endpoints(self) -> Endpoints | None:
+        """What the last successful probe found, kept in status so that an outage changes no policy."""
+        published = self.status.get("endpoints")
+        return Endpoints.from_mapping(published) if published else None
+
+
+def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """A metav1.LabelSelector against labels. An operator that is not known matches nothing."""
+    if any(labels.get(name) != value for name, value in (selector.get("matchLabels") or {}).items()):
+        return False
+    return all(_expression_matches(expression, labels) for expression in selector.get("matchExpressions") or ())
+
+
+def _expression_matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    key, values = expression["key"], expression.get("values") or ()
+    match expression["operator"]:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    return False
+
+
+# --- conditions (metav1.Condition) -----------------------------------------------------------------------------------
+
+Condition = dict[str, Any]
+
+
+def timestamp(now: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, whole seconds (metav1.Time)."""
+    return dt.datetime.fromtimestamp(int(now), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(text: str) -> float:
+    """metav1.Time as seconds since the epoch."""
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    """The condition of this type, if there is one."""
+    return next((condition for condition in conditions if condition["type"] == type_), None)
+
+
+def is_true(conditions: Iterable[Condition], type_: str) -> bool:
+    """Whether there is a condition of this type and it says True."""
+    condition = find_condition(conditions, type_)
+    return condition is not None and condition["status"] == "True"
+
+
+def merge_conditions(old: Sequence[Condition], new: Sequence[Condition], now: float) -> list[Condition]:
+    """`new` with the transition times of `old` where the status did not flip (metav1.Condition's rule)."""
+    merged = []
+    for condition in new:
+        before = find_condition(old, condition["type"])
+        unchanged = before is not None and before["status"] == condition["status"]
+        time = before["lastTransitionTime"] if before and unchanged else timestamp(now)
+        merged.append({**condition, "lastTransitionTime": time})
+    return merged

@@ -1,0 +1,207 @@
+"""What a ProtectedService's status should say: conditions (metav1.Condition, kstatus), facts, the proof. Pure.
+
+Messages hold no counters, times or resourceVersions, so that a status that says the same thing is the same bytes and
+costs no write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from . import reasons
+from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
+from .observed import (
+    Observed,
+    Settings,
+    has_client,
+    projected,
+    proved_template,
+    wanted_metadata,
+    wanted_template,
+    workload_available,
+)
+from .proof import Verdict, duration
+from .registration.ledger import State
+from .resource import (
+    DEPLOYMENT,
+    FINALIZER,
+    Condition,
+    find_condition,
+    merge_conditions,
+    seconds,
+    timestamp,
+)
+
+# How old a proof's entry in status may grow before a newer proof of the same outcome is written (design: 24 h).
+VERIFICATION_REWRITE: Final = 24 * 3600.0
+
+
+def status(observed: Observed, settings: Settings, settled: Mapping[str, Outcome], now: float) -> dict[str, Any]:
+    """The whole status that a service should show now.
+
+    Args:
+        settled: the phases (condition types) in which this pass stopped, and why.
+        now: seconds since the epoch.
+    """
+    service, old = observed.service, observed.service.status
+    conditions = _conditions(observed, settings, settled)
+    result: dict[str, Any] = {
+        "observedGeneration": service.meta.generation,
+        "conditions": merge_conditions(old.get("conditions") or (), conditions, now),
+    }
+    if observed.reference is not None and FINALIZER in service.meta.finalizers:
+        result["authorizationServer"] = {"namespace": observed.reference.namespace, "name": observed.reference.name}
+    if has_client(observed) and observed.ledger is not None:
+        result["clientId"] = observed.ledger.client_id
+        result["credentialsSecret"] = service.credentials_secret
+        result["url"] = service.url
+        if observed.ledger.registered is not None:
+            result["registeredAt"] = timestamp(observed.ledger.registered)
+    verification = _verification_status(observed, settings, conditions)
+    if verification:
+        result["verification"] = verification
+    return result
+
+
+def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Outcome]) -> list[Condition]:
+    told = {
+        reasons.AUTHORIZATION_SERVER_READY: _server_condition(observed, settings),
+        reasons.CLIENT_REGISTERED: _client_condition(observed, settings),
+        reasons.CREDENTIALS_READY: _credentials_condition(observed),
+        reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
+        reasons.VERIFIED: _verified_condition(observed, settings),
+    }
+    for phase, outcome in settled.items():
+        if phase == reasons.CLIENT_REGISTERED and told[phase][0] == "True":
+            continue  # a registered service stays registered while, say, the server is away
+        told[phase] = ("False", outcome.reason, outcome.message)
+    told[reasons.READY] = _ready_condition(observed, settings, told)
+    stalled = next((o for o in settled.values() if isinstance(o, UserMustEdit | AdministratorMustAct)), None)
+    if stalled is not None:
+        told[reasons.STALLED] = ("True", stalled.reason, stalled.message)
+    elif told[reasons.READY][0] != "True":
+        told[reasons.RECONCILING] = ("True", told[reasons.READY][1], told[reasons.READY][2])
+    generation = observed.service.meta.generation
+    return [
+        {"type": type_, "status": status_, "reason": reason, "message": message, "observedGeneration": generation}
+        for type_, (status_, reason, message) in told.items()
+    ]
+
+
+_Told = tuple[str, str, str]  # status, reason, message
+
+
+def _server_condition(observed: Observed, settings: Settings) -> _Told:
+    if observed.unreachable is not None:
+        return "False", observed.unreachable.reason, observed.unreachable.message
+    return "True", reasons.REACHABLE_NOW, f"AuthorizationServer {observed.reference} answers"
+
+
+def _client_condition(observed: Observed, settings: Settings) -> _Told:
+    record = observed.ledger
+    if observed.service.meta.deletion_timestamp:
+        return "False", reasons.DELETING, "the client is being deleted at the authorization server"
+    if record is None or record.client_id is None:
+        return "False", reasons.PENDING, "the client is not registered yet"
+    wanted = wanted_metadata(observed.service, settings, record.tag_attempt).digest()
+    if record.state is not State.REGISTERED or record.metadata_digest != wanted:
+        return "False", reasons.PENDING, f"client {record.client_id} is being updated"
+    return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
+
+
+def _credentials_condition(observed: Observed) -> _Told:
+    name = observed.service.credentials_secret
+    if projected(observed):
+        return "True", reasons.PROJECTED, f"Secret {name} holds the client's credentials"
+    return "False", reasons.PENDING, f"Secret {name} does not hold the client's credentials yet"
+
+
+def _workload_condition(observed: Observed, settings: Settings) -> _Told:
+    name = observed.service.child_name
+    live = observed.children.get((DEPLOYMENT, name))
+    if live is None:
+        return "False", reasons.PENDING, f"Deployment {name} is not applied yet"
+    if not workload_available(observed, settings):
+        # No counters: they would be a status write at each pod's step.
+        failure = _rollout_failure(live.get("status") or {}) or "is rolling out; see its pods"
+        return "False", reasons.PROGRESSING, f"Deployment {name}: {failure}"
+    if observed.service.replicas == 0:
+        return "True", reasons.SCALED_TO_ZERO, "spec.workload.replicas is 0: nothing runs, nothing answers"
+    return "True", reasons.AVAILABLE, f"Deployment {name} runs this generation on all its replicas"
+
+
+def _rollout_failure(deployment_status: Mapping[str, Any]) -> str | None:
+    """What the Deployment itself says is in the way: quota, admission, a deadline."""
+    for condition in deployment_status.get("conditions") or ():
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return foreign_text(condition.get("message", "its pods are refused"))
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return "its pods did not become ready in time; see their events and logs"
+    return None
+
+
+def _verified_condition(observed: Observed, settings: Settings) -> _Told:
+    if not settings.verification:
+        return "Unknown", reasons.VERIFICATION_DISABLED, "verification is switched off for this operator"
+    if observed.service.replicas == 0:
+        return "Unknown", reasons.SCALED_TO_ZERO, "there is no pod to call"
+    template, proof = wanted_template(observed, settings), observed.proof
+    if proof is not None and proof.template == template:
+        match proof.verdict:
+            case Verdict.PROVED:
+                return "True", reasons.PROVED, proof.message
+            case Verdict.REVOCATION_NOT_PROVED:
+                return "True", reasons.REVOCATION_NOT_PROVED, proof.message
+            case Verdict.FAILED:
+                return "False", reasons.VERIFICATION_FAILED, proof.message
+            case Verdict.UNREACHABLE:
+                return "Unknown", reasons.PODS_UNREACHABLE, proof.message
+    if template is not None and proved_template(observed) == template:
+        verified = find_condition(observed.service.status["conditions"], reasons.VERIFIED)
+        if verified is not None:
+            return "True", verified["reason"], verified["message"]
+    return "Unknown", reasons.VERIFYING, "the proof of this generation has not ended yet"
+
+
+def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, _Told]) -> _Told:
+    if observed.service.meta.deletion_timestamp:
+        return "False", reasons.DELETING, told[reasons.CLIENT_REGISTERED][2]
+    exempt = not settings.verification or observed.service.replicas == 0
+    for type_, (status_, reason, message) in told.items():
+        if status_ != "True" and not (type_ == reasons.VERIFIED and exempt):
+            return "False", reason, message
+    if exempt:
+        reason = told[reasons.VERIFIED][1]
+        return "True", reason, "everything is in place; the service is not verified: " + told[reasons.VERIFIED][2]
+    return "True", reasons.READY_NOW, "registered, deployed and verified"
+
+
+def _verification_status(
+    observed: Observed, settings: Settings, conditions: list[Condition]
+) -> Mapping[str, Any] | None:
+    """What the last proof showed; rewritten when Verified changes, or when the proof is a day older."""
+    old: Mapping[str, Any] | None = observed.service.status.get("verification")
+    proof = observed.proof
+    if proof is None or proof.verdict is Verdict.INCONCLUSIVE or proof.template != wanted_template(observed, settings):
+        return old
+    before = find_condition(observed.service.status.get("conditions") or (), reasons.VERIFIED)
+    after = find_condition(conditions, reasons.VERIFIED)
+    same = before is not None and after is not None and before["status"] == after["status"]
+    if old and same and old.get("hash") == proof.template:
+        last = old.get("lastVerified")
+        if proof.verdict in (Verdict.FAILED, Verdict.UNREACHABLE) or (
+            last is not None and proof.finished - seconds(last) < VERIFICATION_REWRITE
+        ):
+            return old
+    result: dict[str, Any] = {
+        "hash": proof.template,
+        "checks": [step for check in proof.checks for step in check.to_status()],
+    }
+    if proof.verdict in (Verdict.PROVED, Verdict.REVOCATION_NOT_PROVED):
+        result["lastVerified"] = timestamp(proof.finished)
+    elif old and old.get("lastVerified"):
+        result["lastVerified"] = old["lastVerified"]
+    if proof.revocation_delay is not None:
+        result["revocationDelay"] = duration(proof.revocation_delay)
+    return result

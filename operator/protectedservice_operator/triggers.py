@@ -1,0 +1,98 @@
+"""Which keys a change concerns. No I/O.
+
+| what changed | what is looked at again |
+| --- | --- |
+| ProtectedService, AuthorizationServer | itself |
+| a child, by controller ownerReference | its ProtectedService |
+| anything of ours without an owner (pods, a child robbed of its owner), by label | the service of that name |
+| a ProtectedService that is gone | its ledger entry too |
+| a ledger Secret | its ProtectedService; the ledger entry itself when that is gone |
+| a namespace | every ProtectedService in it |
+| anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from .cache import Cache, Cached
+from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
+from .registration.ledger import secret_name
+from .resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SECRET, Key
+
+LEDGER_KEY: Final = "Ledger"
+LEDGER_PREFIX: Final = secret_name("")
+
+Related = Callable[[Cached], Iterable[Key]]
+
+
+def nothing_related(_: Cached) -> Iterable[Key]:
+    """For an operator that needs no more than the table above."""
+    return ()
+
+
+class Triggers:
+    """See the module. `related` is asked for each changed entry, old and new."""
+
+    def __init__(self, cache: Cache, operator_namespace: str, related: Related = nothing_related) -> None:
+        self._cache = cache
+        self._operator_namespace = operator_namespace
+        self._related = related
+
+    def keys_for(self, *entries: Cached | None) -> set[Key]:
+        """The keys that a change concerns: pass what was there and what is there now."""
+        keys: set[Key] = set()
+        for entry in entries:
+            if entry is not None:
+                keys.update(self._own(entry))
+                keys.update(self._related(entry))
+        return keys
+
+    def _own(self, entry: Cached) -> Iterator[Key]:
+        if entry.kind in (PROTECTED_SERVICE, AUTHORIZATION_SERVER):
+            yield Key(entry.kind.kind, entry.namespace, entry.name)
+            yield from self._left_behind(entry)
+        elif entry.kind == NAMESPACE:
+            for service in self._cache.all(PROTECTED_SERVICE):
+                if service.namespace == entry.name:
+                    yield Key(PROTECTED_SERVICE.kind, service.namespace, service.name)
+        elif self._is_ledger(entry):
+            yield self._ledger_key(entry)
+        elif entry.owner_kind == PROTECTED_SERVICE.kind and entry.owner_name:
+            yield Key(PROTECTED_SERVICE.kind, entry.namespace, entry.owner_name)
+        elif entry.service:
+            yield Key(PROTECTED_SERVICE.kind, entry.namespace, entry.service)
+
+    def _left_behind(self, entry: Cached) -> Iterator[Key]:
+        """The ledger entry of a ProtectedService that is gone (its finalizer torn off by hand, say)."""
+        here = self._cache.get(entry.kind, entry.namespace, entry.name)
+        if entry.kind == PROTECTED_SERVICE and (here is None or here.uid != entry.uid):
+            name = secret_name(entry.uid)
+            if self._cache.get(SECRET, self._operator_namespace, name) is not None:
+                yield Key(LEDGER_KEY, self._operator_namespace, name)
+
+    def _is_ledger(self, entry: Cached) -> bool:
+        return (
+            entry.kind == SECRET
+            and entry.namespace == self._operator_namespace
+            and entry.name.startswith(LEDGER_PREFIX)
+        )
+
+    def _ledger_key(self, entry: Cached) -> Key:
+        """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more."""
+        ledger = Key(LEDGER_KEY, entry.namespace, entry.name)
+        text = (entry.body()["metadata"].get("annotations") or {}).get(LEDGER_ANNOTATION, "")
+        try:
+            record = json.loads(text)
+            kind, place = (
+                record.get("owner_kind", PROTECTED_SERVICE.kind),
+                (record["owner_namespace"], record["owner_name"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return ledger
+        owner = self._cache.get(PROTECTED_SERVICE, *place)
+        if kind != PROTECTED_SERVICE.kind or owner is None or owner.uid != entry.name.removeprefix(LEDGER_PREFIX):
+            return ledger
+        return Key(PROTECTED_SERVICE.kind, *place)

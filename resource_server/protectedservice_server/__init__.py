@@ -1,0 +1,1 @@
+"""The resource server: one verifier behind every front end."""

@@ -1,0 +1,84 @@
+"""What has been learnt about tokens, for as long as it may be used. No I/O, no clock of its own.
+
+Keys are digests, so that a memory dump of the cache holds no usable token. Plain dicts in order of insertion are
+enough: lifetimes are nearly equal, so the oldest entry is the first one, and eviction is O(1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from .decision import Facts
+
+MOST_ACTIVE: Final = 50_000
+MOST_INACTIVE: Final = 10_000
+"""Entries of each table. Apart, so that somebody who sends junk cannot push good tokens out."""
+
+INACTIVE_LIFETIME: Final = 2.0
+"""Seconds. Long enough to blunt a loop with a dead token, short enough for one that was used a moment too early."""
+
+
+def key_of(token: str) -> bytes:
+    """The key of a token."""
+    return hashlib.sha256(token.encode("ascii")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Facts, and when their question was sent (monotonic seconds)."""
+
+    facts: Facts
+    asked_at: float
+    until: float
+
+
+class Cache:
+    """Two bounded tables: good tokens and refused ones. `bound` is maxRevocationDelay in seconds."""
+
+    def __init__(self, bound: float, *, most_active: int = MOST_ACTIVE, most_inactive: int = MOST_INACTIVE) -> None:
+        self._bound = bound
+        self._active: dict[bytes, Entry] = {}
+        self._inactive: dict[bytes, Entry] = {}
+        self._most_active = most_active
+        self._most_inactive = most_inactive
+
+    def get(self, key: bytes, arrived: float) -> Facts | None:
+        """Facts that a request which arrived at `arrived` may use: asked for less than the bound before it."""
+        entry = self._active.get(key) or self._inactive.get(key)
+        if entry is None or arrived >= entry.until:
+            return None
+        return entry.facts
+
+    def put(self, key: bytes, facts: Facts, asked_at: float, lifetime: float) -> None:
+        """Remember `facts` for `lifetime` seconds from `asked_at`, at most for the bound.
+
+        Of two answers about one token the one that was asked for later stays, in whatever order they come back.
+        """
+        known = self._active.get(key) or self._inactive.get(key)
+        if known is not None and known.asked_at > asked_at:
+            return
+        self._active.pop(key, None)
+        self._inactive.pop(key, None)
+        lifetime = min(lifetime, self._bound)
+        if not facts.active:
+            lifetime = min(lifetime, INACTIVE_LIFETIME)
+        if lifetime <= 0:
+            return
+        table, most = (self._active, self._most_active) if facts.active else (self._inactive, self._most_inactive)
+        _drop_oldest(table, most - 1, asked_at)
+        table[key] = Entry(facts, asked_at, asked_at + lifetime)
+
+    def sizes(self) -> tuple[int, int]:
+        """Entries held: active, inactive."""
+        return len(self._active), len(self._inactive)
+
+
+def _drop_oldest(table: dict[bytes, Entry], most: int, now: float) -> None:
+    """Drop the oldest entries beyond `most`, and those at the front that nobody can use any more."""
+    while table:
+        key = next(iter(table))
+        if len(table) <= most and table[key].until > now:
+            return
+        del table[key]

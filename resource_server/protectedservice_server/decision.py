@@ -1,0 +1,72 @@
+"""Whether what is known of a token is enough for what a request needs. Pure.
+
+Facts and verdicts are kept apart: facts come from the authorization server and may be remembered; the verdict is
+worked out anew for each request, because time passes and requirements differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .policy import Requirement, ScopeMatch
+
+
+class Reason(StrEnum):
+    """Why a request was let in or not. The values are the metric's label and never change."""
+
+    OK = "ok"
+    OPEN = "open"  # the path needs no token (demonstration routes)
+    MISSING = "missing"  # no token was sent
+    MALFORMED = "malformed"  # the Authorization header or the request itself cannot be read in one way only
+    INACTIVE = "inactive"  # the authorization server says so: unknown, expired or revoked
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    SCOPE = "scope"
+    AS_UNAVAILABLE = "as_unavailable"  # no answer that could be trusted
+    AS_REFUSED_US = "as_refused_us"  # the server's own credentials are not accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an introspection answer says of a token (RFC 7662 section 2.2)."""
+
+    active: bool
+    scope: str = ""
+    scopes: frozenset[str] = frozenset()
+    client_id: str | None = None
+    sub: str | None = None
+    username: str | None = None
+    aud: tuple[str, ...] = ()
+    iss: str | None = None
+    exp: float | None = None
+    """Seconds since 1970, like nbf."""
+    nbf: float | None = None
+
+
+INACTIVE = Facts(active=False)
+
+
+def decide(facts: Facts, requirement: Requirement, issuer: str | None, now: float) -> Reason:
+    """`Reason.OK`, or the first of the reasons to refuse.
+
+    `now` is the wall clock in seconds since 1970. No leeway is given: the authorization server has judged the times
+    already, and this clock can only shorten what it granted. `issuer` is compared where both it and the answer's `iss`
+    exist; an audience that is asked for and not answered is a refusal.
+    """
+    if not facts.active:
+        return Reason.INACTIVE
+    if facts.exp is not None and now >= facts.exp:
+        return Reason.EXPIRED
+    if facts.nbf is not None and now < facts.nbf:
+        return Reason.NOT_YET_VALID
+    if issuer is not None and facts.iss is not None and facts.iss != issuer:
+        return Reason.ISSUER
+    if requirement.audience is not None and requirement.audience not in facts.aud:
+        return Reason.AUDIENCE
+    held = [scope in facts.scopes for scope in requirement.scopes]
+    if not (any(held) if requirement.match is ScopeMatch.ANY else all(held)):
+        return Reason.SCOPE
+    return Reason.OK

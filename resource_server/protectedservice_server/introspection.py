@@ -1,0 +1,243 @@
+"""Asking the authorization server about a token (RFC 7662), with aiohttp.
+
+Everything that is not a clear answer is `Unavailable`: an outage is never an answer about a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from . import credentials
+from .credentials import Credentials, CredentialsError
+from .decision import INACTIVE, Facts
+from .policy import Policy
+from .verifier import Learnt, RefusedUs, Unavailable
+
+logger = logging.getLogger(__name__)
+
+LARGEST_ANSWER: Final = 64 * 1024
+"""Bytes. Real answers are below 4 KiB."""
+
+LONGEST_RETRY_AFTER: Final = 300.0
+"""Seconds that are passed on to callers at most."""
+
+PAUSE: Final = 0.05
+"""Seconds before a failed connection is tried again, times the attempt: a restarting server needs a moment."""
+
+_HEADERS: Final = {"Accept": "application/json", "User-Agent": "protectedservice-server"}
+_DIGITS: Final = re.compile(r"[0-9]{1,9}")
+
+# RFC 7009 and 6750 name them; oidc-provider answers the first to anything that looks like a JWT it did not make.
+_BLAMES_TOKEN: Final = frozenset({"unsupported_token_type", "invalid_token"})
+
+
+class Introspection:
+    """The client of one introspection endpoint. It connects at the first question; `close` it at the end.
+
+    Credentials are read again at once when the server refuses them; if that brings others, the question is asked again.
+    """
+
+    def __init__(self, policy: Policy, held: Credentials, reread: Callable[[], Credentials]) -> None:
+        self._url = URL(policy.authorization_server.introspection_endpoint, encoded=True)
+        self._retries = policy.validation.retries
+        self._credentials = held
+        self._reread = reread
+        self._session: aiohttp.ClientSession | None = None
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),  # the verifier bounds the calls under way
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None),  # the verifier keeps the budget
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def __call__(self, token: str) -> Learnt:
+        """What the server says about `token`.
+
+        Raises:
+            Unavailable: nothing that can be trusted; RefusedUs where this server's own credentials are the cause.
+        """
+        used = self._credentials
+        try:
+            return await self._ask(token, used)
+        except RefusedUs:
+            if self._fresh() == used:
+                raise  # the same credentials would be refused again
+        return await self._ask(token, self._credentials)
+
+    def _fresh(self) -> Credentials:
+        """The credentials as their files have them now; the old ones while the files cannot be used."""
+        try:
+            found = self._reread()
+        except CredentialsError as error:
+            for fault in error.faults:
+                logger.warning("The credentials cannot be read again: %s", fault)
+        else:
+            if found != self._credentials:
+                logger.info("Read changed credentials after the authorization server refused the old ones")
+            self._credentials = found
+        return self._credentials
+
+    async def _ask(self, token: str, held: Credentials) -> Learnt:
+        for attempt in range(self._retries + 1):
+            try:
+                status, retry_after, body = await self._post(token, held)
+            except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
+                raise Unavailable("tls") from None
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                if attempt == self._retries:
+                    raise Unavailable("connection") from None
+                await asyncio.sleep(PAUSE * (attempt + 1))
+            except (aiohttp.ClientError, TimeoutError):
+                raise Unavailable("protocol") from None
+            else:
+                return _learnt(status, retry_after, body)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _post(self, token: str, held: Credentials) -> tuple[int, float | None, bytes]:
+        async with self._connected().post(
+            self._url,
+            data={"token": token, "token_type_hint": "access_token"},
+            headers={**_HEADERS, "Authorization": held.basic()},
+            allow_redirects=False,
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    response.close()
+                    raise Unavailable("too_large")
+            return response.status, _retry_after(response.headers.get("Retry-After")), bytes(body)
+
+
+def reader(policy: Policy, folder: Path) -> Introspection:
+    """The introspection of `policy` with the credentials of `folder`.
+
+    Raises:
+        CredentialsError: the folder cannot be used now.
+    """
+    return Introspection(policy, credentials.read(folder), lambda: credentials.read(folder))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds; None for a date too: clocks differ, and the breaker has waits of its own."""
+    if value is None or not _DIGITS.fullmatch(value.strip()):
+        return None
+    return min(float(value), LONGEST_RETRY_AFTER)
+
+
+def _learnt(status: int, retry_after: float | None, body: bytes) -> Learnt:
+    """What an answer means. Pure.
+
+    Raises:
+        Unavailable: nothing about the token.
+    """
+    if status == 200:
+        return Learnt(facts_of(body))
+    if status in (401, 403):  # django-oauth-toolkit has 403 for what others call 401
+        raise RefusedUs
+    if status == 400:
+        code, description = _oauth_error(body)
+        if code in _BLAMES_TOKEN or (code == "invalid_request" and _blames_token(description)):
+            return Learnt(INACTIVE, blames_token=True)
+        if code in ("invalid_client", "unauthorized_client"):
+            raise RefusedUs
+    raise Unavailable(f"status_{status // 100}xx", retry_after)
+
+
+def _blames_token(description: str) -> bool:
+    """Whether an `invalid_request` speaks of the token that was sent, not of a parameter that was not found."""
+    words = set(re.findall(r"[a-z]+", description.lower()))
+    return "token" in words and not words & {"missing", "required", "parameter", "client", "provided"}
+
+
+def _oauth_error(body: bytes) -> tuple[str, str]:
+    document = _json(body)
+    if not isinstance(document, dict):
+        return "", ""
+    code, description = document.get("error"), document.get("error_description")
+    return (code if isinstance(code, str) else ""), (description if isinstance(description, str) else "")
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def facts_of(body: bytes) -> Facts:
+    """The facts in the body of a 200 answer. Pure.
+
+    Raises:
+        Unavailable: no JSON object, `active` absent or not a boolean, or a member of a wrong type.
+    """
+    document = _json(body)
+    if not isinstance(document, dict):
+        raise Unavailable("not_json")
+    active = document.get("active")
+    if not isinstance(active, bool):
+        raise Unavailable("active_absent")
+    if not active:
+        return INACTIVE
+    scope = _text(document, "scope") or ""
+    scopes = [word for word in scope.split(" ") if word]
+    return Facts(
+        active=True,
+        scope=" ".join(scopes),
+        scopes=frozenset(scopes),
+        client_id=_text(document, "client_id"),
+        sub=_text(document, "sub"),
+        username=_text(document, "username"),
+        aud=_audiences(document),
+        iss=_text(document, "iss"),
+        exp=_seconds(document, "exp"),
+        nbf=_seconds(document, "nbf"),
+    )
+
+
+def _text(document: dict[str, Any], name: str) -> str | None:
+    value = document.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Unavailable("malformed")
+    return value
+
+
+def _audiences(document: dict[str, Any]) -> tuple[str, ...]:
+    value = document.get("aud")
+    if value is None:
+        return ()
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
+        raise Unavailable("malformed")
+    return tuple(values)
+
+
+def _seconds(document: dict[str, Any], name: str) -> float | None:
+    value = document.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unavailable("malformed")
+    try:
+        return float(value)
+    except OverflowError:
+        raise Unavailable("malformed") from None

@@ -1,0 +1,183 @@
+"""Start, serve, drain. Exit status: 0 after SIGTERM, 1 if a port cannot be had, 2 for a faulty configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Generator, Sequence
+from typing import Final
+
+import uvicorn
+import uvloop
+from pythonjsonlogger.json import JsonFormatter
+
+from . import credentials as credential_files
+from . import policy as policy_file
+from . import settings as process_settings
+from .application import Application
+from .asgi import Application as AsgiApplication
+from .credentials import CredentialsError
+from .faults import PolicyError
+from .http_front import BoundedProtocol
+from .introspection import Introspection
+from .management import Management
+from .metrics import Metrics
+from .policy import Policy
+from .settings import Settings, SettingsError
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 25
+"""How long requests under way may take after SIGTERM. Below the 30 s after which Kubernetes kills by default."""
+
+IDLE_SECONDS: Final = 75
+"""How long an idle connection is kept. Above the 60 s of most load balancers, so that they close first."""
+
+MOST_CONNECTIONS: Final = 4096
+"""Open connections or requests; beyond it 503. Each costs a few KiB, and two file descriptors when forwarded."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script."""
+    try:
+        settings = process_settings.load(sys.argv[1:] if arguments is None else arguments, os.environ)
+    except SettingsError as error:
+        return _refuse(error.faults)
+    _log_to_stderr(settings.log_level)
+    loaded = _load(settings)
+    if loaded is None:
+        return 2
+    try:
+        sockets = [_bind(settings.port), _bind(settings.management_port)]
+    except OSError as error:
+        sys.stderr.write(f"cannot listen: {error}\n")
+        return 1
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(*loaded, *sockets))
+    return 0
+
+
+def _refuse(faults: Sequence[str]) -> int:
+    sys.stderr.writelines(f"{fault}\n" for fault in faults)
+    return 2
+
+
+def _load(settings: Settings) -> tuple[Policy, Introspection] | None:
+    """Policy and introspection; None after every fault of both was told, one a line."""
+    faults: list[str] = []
+    policy: Policy | None = None
+    try:
+        policy = policy_file.parse(settings.policy.read_text("utf-8"))
+    except PolicyError as error:
+        faults += [f"{settings.policy}: {fault}" for fault in error.faults]
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        faults.append(f"{settings.policy}: cannot be read: {cause}")
+    try:
+        held = credential_files.read(settings.credentials)
+    except CredentialsError as error:
+        faults += error.faults
+    if policy is None or faults:
+        _refuse(faults)
+        return None
+    return policy, Introspection(policy, held, lambda: credential_files.read(settings.credentials))
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # uvicorn logs what callers do (bad requests, refused upgrades) and repeats the failures that we log ourselves.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+
+
+def _bind(port: int) -> socket.socket:
+    """A listening socket on all addresses of both families, or of IPv4 where the machine has no IPv6."""
+    if socket.has_dualstack_ipv6():
+        with contextlib.suppress(OSError):
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
+    return socket.create_server(("0.0.0.0", port), backlog=2048)  # noqa: S104 a server in a pod is called from outside
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: two of them run in one process, and an ordered end is status 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def _server(application: AsgiApplication, drain: int) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            application,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # what callers say about themselves counts nothing
+            server_header=False,
+            date_header=False,  # the upstream's own passes
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=drain,
+        )
+    )
+
+
+async def _serve(
+    policy: Policy, introspection: Introspection, service_socket: socket.socket, management_socket: socket.socket
+) -> None:
+    """Serve until a signal, then finish what is under way; the management port outlives the service."""
+    metrics = Metrics()
+    application = Application(policy, introspection, metrics)
+    management = Management(metrics)
+    service_server, management_server = _server(application, DRAIN_SECONDS), _server(management, 1)
+
+    def drain() -> None:
+        if service_server.should_exit:
+            service_server.force_exit = True  # asked twice
+        logger.info("Draining: no new connections, requests under way are finished")
+        management.ready = False
+        service_server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain)
+
+    service = asyncio.create_task(service_server.serve([service_socket]))
+    manage = asyncio.create_task(management_server.serve([management_socket]))
+    ports = [place.getsockname()[1] for place in (service_socket, management_socket)]
+    while not (service_server.started and management_server.started):
+        if service.done() or manage.done():
+            break
+        await asyncio.sleep(0.001)
+    management.ready = not service_server.should_exit
+    logger.info("Serving", extra={"port": ports[0], "management_port": ports[1]})
+    # What lives from here on is requests; the rest need not be looked at by each collection.
+    gc.collect()
+    gc.freeze()
+    try:
+        await service
+    finally:
+        await application.close()
+        management_server.should_exit = True
+        await manage
+    logger.info("Drained")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

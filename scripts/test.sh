@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The tests: scripts/test.sh [--fast|--all]
+#   --fast   checks and every test that needs no cluster
+#   default  the same, then the API-server and end-to-end tests on a KIND cluster of their own (made, used, removed)
+#   --all    the same, with the slow tests too
+set -euo pipefail
+cd "$(dirname "$0")/.."
+level=default
+case "${1:-}" in
+  --fast) level=fast ;;
+  --all) level=all ;;
+  '') ;;
+  *) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+started=$SECONDS
+say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
+say 'Python environment'
+. scripts/venv.sh
+say 'checks'
+scripts/check.sh
+say 'tests without a cluster'
+.venv/bin/pytest -q --durations=5 -m 'not cluster'
+if [ "$level" != fast ]; then
+  say 'tests on a real cluster'
+  scripts/e2e_kind.sh
+fi
+say "all tests passed ($level)"

@@ -1,0 +1,204 @@
+"""The schemas explain themselves, bound every value, and hold no field that the operator does not read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import pytest
+
+from protectedservice_operator import resource
+
+from .schema import CRD_FILES, Schema, definition, is_leaf, nodes, schema, with_defaults
+
+KINDS: Final = tuple(CRD_FILES)
+
+METADATA: Final = {"name": "orders", "namespace": "tenant", "uid": "uid-1", "resourceVersion": "7", "generation": 1}
+SMALLEST: Final[dict[str, dict[str, Any]]] = {
+    "ProtectedService": {"scopes": ["read"], "upstream": {"service": {"name": "orders", "port": 8080}}},
+    "AuthorizationServer": {
+        "issuer": "https://login.example",
+        "registration": {"dynamicClientRegistration": {}, "credentialsSecret": {"name": "registration"}},
+    },
+}
+# Every leaf of each spec with a value that is neither its default nor that of SMALLEST.
+OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
+    "ProtectedService": {
+        "spec.authorizationServerRef.name": "other",
+        "spec.authorizationServerRef.namespace": "platform",
+        "spec.scopes[]": "write",
+        "spec.scopeMatch": "Any",
+        "spec.audience": "https://orders.example",
+        "spec.demo": True,
+        "spec.upstream.service.name": "other",
+        "spec.upstream.service.port": 1,
+        "spec.upstream.timeout": "1s",
+        "spec.validation.maxRevocationDelay": "0s",
+        "spec.validation.timeout": "1s",
+        "spec.validation.retries": 0,
+        "spec.client.name": "Orders",
+        "spec.client.credentialsSecret.name": "other",
+        "spec.workload.replicas": 0,
+        "spec.workload.resources.requests.cpu": "1",
+        "spec.workload.resources.requests.memory": "1Gi",
+        "spec.workload.resources.limits.cpu": "2",
+        "spec.workload.resources.limits.memory": "2Gi",
+        "spec.service.port": 8443,
+        "spec.service.type": "NodePort",
+    },
+    "AuthorizationServer": {
+        "spec.issuer": "https://other.example",
+        "spec.endpoints.token": "https://other.example/token",
+        "spec.endpoints.introspection": "https://other.example/introspect",
+        "spec.endpoints.revocation": "https://other.example/revoke",
+        "spec.endpoints.registration": "https://other.example/register",
+        "spec.allowInsecureHTTP": True,
+        "spec.registration.dynamicClientRegistration.idempotencyKey": "Honoured",
+        "spec.registration.credentialsSecret.name": "other",
+        "spec.allowedNamespaces.from": "All",
+        "spec.allowedNamespaces.selector.matchLabels{}": {"team": "a"},
+        "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
+        "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
+        "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+    },
+}
+
+
+def leaves(kind: str, part: str) -> list[tuple[str, Schema]]:
+    return [(path, node) for path, node in nodes(schema(kind)) if path.startswith(part) and is_leaf(node)]
+
+
+def is_bounded(node: Schema) -> bool:
+    if "enum" in node or node.get("type") == "boolean" or node.get("format") == "date-time":
+        return True
+    if node.get("type") == "integer":
+        return "minimum" in node and ("maximum" in node or node.get("format") == "int64")
+    return "maxLength" in node
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_is_described_in_a_full_sentence(kind: str) -> None:
+    undescribed = [
+        path
+        for path, node in nodes(schema(kind))
+        if path and not re.fullmatch(r".{6,}[.]", node.get("description", ""), re.DOTALL)
+    ]
+
+    assert undescribed == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_optional_leaf_of_the_spec_says_its_default(kind: str) -> None:
+    silent = []
+    for path, node in nodes(schema(kind)):
+        for name, child in node.get("properties", {}).items():
+            optional = path.startswith("spec") and name not in node.get("required", [])
+            if optional and is_leaf(child) and "Default: " not in child["description"]:
+                silent.append(f"{path}.{name}")
+            if optional and isinstance(child.get("default"), str | int) and not isinstance(child["default"], bool):
+                assert f"Default: {child['default']}" in child["description"], f"{path}.{name}"
+
+    assert silent == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_leaf_is_bounded(kind: str) -> None:
+    unbounded = [path for path, node in nodes(schema(kind)) if path and is_leaf(node) and not is_bounded(node)]
+
+    assert unbounded == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_leaf_of_the_spec_that_is_text_has_a_pattern_or_an_enumeration(kind: str) -> None:
+    loose = [
+        path
+        for path, node in leaves(kind, "spec")
+        if node.get("type", "string") == "string" and not ("pattern" in node or "enum" in node)
+    ]
+
+    assert loose == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_list_says_how_it_merges_and_how_long_it_may_be(kind: str) -> None:
+    for path, node in nodes(schema(kind)):
+        if node.get("type") == "array":
+            assert node.get("x-kubernetes-list-type") in {"set", "map", "atomic"}, path
+            assert "maxItems" in node, path
+        if "additionalProperties" in node:
+            assert "maxProperties" in node, path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_has_a_message_that_names_the_field(kind: str) -> None:
+    for path, node in nodes(schema(kind)):
+        for rule in node.get("x-kubernetes-validations", []):
+            named = rule.get("fieldPath", "").strip(".") or path.rsplit(".", 1)[-1] or "metadata.name"
+
+            assert named.rsplit(".", 1)[-1] in rule["message"], (path, rule["message"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_conditions_are_those_of_metav1(kind: str) -> None:
+    conditions = schema(kind)["properties"]["status"]["properties"]["conditions"]
+
+    assert conditions["x-kubernetes-list-type"] == "map"
+    assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+    assert conditions["items"]["required"] == ["type", "status", "lastTransitionTime", "reason", "message"]
+
+
+def test_names_agree_with_the_operator() -> None:
+    for kind in (resource.PROTECTED_SERVICE, resource.AUTHORIZATION_SERVER):
+        spec = definition(kind.kind)["spec"]
+
+        assert (spec["group"], spec["names"]["plural"], spec["names"]["kind"]) == (kind.group, kind.plural, kind.kind)
+        assert [version["name"] for version in spec["versions"]] == [kind.version]
+        assert spec["versions"][0]["subresources"] == {"status": {}}
+
+
+def test_columns_are_those_of_the_design() -> None:
+    columns = {
+        kind: [
+            (column["name"], column.get("priority", 0))
+            for column in definition(kind)["spec"]["versions"][0]["additionalPrinterColumns"]
+        ]
+        for kind in KINDS
+    }
+
+    assert columns == {
+        "ProtectedService": [("Ready", 0), ("Reason", 0), ("Client", 0), ("Scopes", 0), ("URL", 1), ("Age", 0)],
+        "AuthorizationServer": [("Ready", 0), ("Reason", 0), ("Issuer", 0), ("Clients", 0), ("Age", 0)],
+    }
+
+
+def parsed(kind: str, spec: dict[str, Any]) -> object:
+    body = {"metadata": METADATA, **with_defaults(schema(kind), {"spec": spec})}
+    return getattr(resource, kind).parse(body)
+
+
+def with_value(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of `spec` with `value` at a path such as `spec.scopes[]`."""
+    head, _, rest = path.removeprefix("spec.").partition(".")
+    name = head.rstrip("[]{}")
+    if head.endswith("[]"):
+        return {**spec, name: [with_value({}, rest, value) if rest else value]}
+    return {**spec, name: with_value(spec.get(name, {}), rest, value) if rest else value}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_of_other_values_names_every_leaf_of_the_spec(kind: str) -> None:
+    assert sorted(OTHER_VALUES[kind]) == sorted(path for path, _ in leaves(kind, "spec"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [pytest.param(kind, path, value, id=path) for kind in KINDS for path, value in OTHER_VALUES[kind].items()],
+)
+def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, value: Any) -> None:
+    spec = SMALLEST[kind]
+    if path == "spec.authorizationServerRef.namespace":  # read only beside a name
+        spec = with_value(spec, "spec.authorizationServerRef.name", "other")
+
+    changed = parsed(kind, with_value(spec, path, value))
+
+    assert changed != parsed(kind, spec)

@@ -1,0 +1,81 @@
+"""What the schema lets through, the operator can write as a policy and the resource server can read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from protectedservice_operator import manifests
+from protectedservice_operator.resource import Endpoints, ProtectedService
+from protectedservice_server import policy
+
+from .manifests import shipped
+from .schema import schema, with_defaults
+
+SERVER = manifests.Server(
+    endpoints=Endpoints(issuer="https://login.example", introspection="https://login.example/introspect"),
+    allow_insecure_http=False,
+)
+METADATA = {"name": "orders", "namespace": "tenant", "uid": "uid-1", "resourceVersion": "7", "generation": 1}
+UPSTREAM = {"service": {"name": "orders", "port": 8080}}
+
+
+def policy_of(spec: dict[str, Any]) -> policy.Policy:
+    body = with_defaults(schema("ProtectedService"), {"metadata": METADATA, "spec": spec})
+    text = manifests.config_map(ProtectedService.parse(body), SERVER)["data"][manifests.POLICY_FILE]
+    return policy.parse(text)
+
+
+@pytest.mark.parametrize(
+    "document", [pytest.param(document, id=file.stem) for file, document in shipped("ProtectedService")]
+)
+def test_the_policy_of_every_example_can_be_read(document: dict[str, Any]) -> None:
+    read = policy_of(document["spec"])
+
+    assert read.requirement.scopes == tuple(document["spec"]["scopes"])
+    assert read.demo is document["spec"].get("demo", False)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"scopes": [f"{n:0>128}" for n in range(32)], "demo": True}, id="32 scopes of 128 characters"),
+        pytest.param({"scopes": ["!#[]~", "https://a.example/read:all"], "demo": True}, id="scopes of odd characters"),
+        pytest.param({"scopes": ["a"], "scopeMatch": "Any", "demo": True}, id="any scope"),
+        pytest.param({"scopes": ["a"], "demo": True, "audience": "urn:a:b?=c;d"}, id="an audience that is a URN"),
+        pytest.param({"scopes": ["a"], "upstream": {**UPSTREAM, "timeout": "100ms"}}, id="the shortest upstream"),
+        pytest.param({"scopes": ["a"], "upstream": {**UPSTREAM, "timeout": "1h"}}, id="the longest upstream"),
+        pytest.param({"scopes": ["a"], "demo": True, "validation": {"maxRevocationDelay": "0s"}}, id="no delay"),
+        pytest.param({"scopes": ["a"], "demo": True, "validation": {"maxRevocationDelay": "3600s"}}, id="an hour"),
+        pytest.param(
+            {"scopes": ["a"], "demo": True, "validation": {"timeout": "100ms", "retries": 0}}, id="the least patience"
+        ),
+        pytest.param(
+            {"scopes": ["a"], "demo": True, "validation": {"timeout": "30s", "retries": 5}}, id="the most patience"
+        ),
+    ],
+)
+def test_the_policy_at_the_bounds_of_the_schema_can_be_read(spec: dict[str, Any]) -> None:
+    read = policy_of(spec)
+
+    assert read.requirement.scopes == tuple(spec["scopes"])
+
+
+def test_the_defaults_of_the_schema_are_those_of_the_standalone_server() -> None:
+    authorization_servers = [{"endpoints": {"introspection": "https://login.example/introspect"}}]
+    by_hand = {
+        "scopes": ["a"],
+        "upstream": {"url": "http://orders:8080"},
+        "authorizationServers": authorization_servers,
+    }
+
+    read = policy_of({"scopes": ["a"], "upstream": UPSTREAM})
+    standalone = policy.parse(json.dumps(by_hand))
+
+    assert read.validation == standalone.validation
+    assert read.requirement == standalone.requirement
+    assert read.upstream is not None
+    assert standalone.upstream is not None
+    assert read.upstream.timeout == standalone.upstream.timeout

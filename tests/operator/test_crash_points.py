@@ -1,0 +1,194 @@
+"""`kill -9` at every point: before and after every write to the cluster and every request to the authorization server.
+
+Each flow is run once to count its effects, then once for each point, each time in a world of its own: the process ends
+there, another one begins with an empty memory, and what must hold in the end is asserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+from protectedservice_operator.registration.ledger import State
+from protectedservice_operator.resource import PROTECTED_SERVICE
+
+from ..support.objects import protected_service
+from ..support.world import Killed, World
+
+Flow = Callable[[World], Awaitable[None]]
+
+
+async def onboarded(world: World) -> None:
+    world.add(protected_service("orders"))
+    await world.settle()
+
+
+async def nothing(world: World) -> None:
+    """The flow starts from an empty cluster."""
+
+
+def create(world: World) -> None:
+    world.add(protected_service("orders"))
+
+
+def update(world: World) -> None:
+    world.cluster.edit(
+        PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(scopes=["read", "write"])
+    )
+
+
+def delete(world: World) -> None:
+    world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
+
+
+def create_and_delete(world: World) -> None:
+    create(world)
+    delete(world)
+
+
+@dataclass(frozen=True)
+class Case:
+    prepare: Flow
+    act: Callable[[World], None]
+    remains: bool  # whether the service is there in the end
+
+
+FLOWS = {
+    "create": Case(nothing, create, remains=True),
+    "update": Case(onboarded, update, remains=True),
+    "delete": Case(onboarded, delete, remains=False),
+}
+
+
+async def count_effects(case: Case, *, honoured: bool) -> int:
+    world = World(idempotency_honoured=honoured)
+    await case.prepare(world)
+    world.effects = 0
+    case.act(world)
+    await world.settle()
+    return world.effects
+
+
+async def killed_world(case: Case, effect: int, *, after: bool, honoured: bool) -> World:
+    """A world in which the process died at this effect and another one was given all the time it may need."""
+    world = World(idempotency_honoured=honoured)
+    await case.prepare(world)
+    world.kill_at(effect, after=after)
+    case.act(world)
+    with pytest.raises(Killed):
+        await world.settle()
+    world.restart()
+    await world.recover()
+    return world
+
+
+def reported_leaks(world: World) -> int:
+    """How many clients the operator said may be left behind; Events outlive the process and the ledger entry."""
+    return sum(reason in ("RegistrationUncertain", "ClientOrphaned") for reason, _ in world.events())
+
+
+def assert_service_is_whole(world: World, point: str) -> None:
+    assert world.condition("orders", "Ready") == ("True", "Ready"), (point, world.service()["status"])
+    (entry,) = world.ledgers()
+    assert entry.record.state is State.REGISTERED, point
+    assert entry.registration is not None
+    client = world.server.clients[entry.registration.client_id]
+    assert world.credentials() == {"client_id": client.client_id, "client_secret": client.client_secret}, point
+    assert client.scopes == set(world.service()["spec"]["scopes"]), point
+    # our handle is good: the registration token in the ledger is the server's current one
+    assert entry.registration.registration_access_token == client.registration_token, point
+
+
+def assert_service_is_gone(world: World, point: str) -> None:
+    assert world.cluster.objects(PROTECTED_SERVICE) == [], point
+    assert [entry for entry in world.ledgers() if entry.record.state is not State.ORPHANED] == [], point
+
+
+async def assert_nothing_more_to_do(world: World, point: str) -> None:
+    await world.later(61)
+    writes, calls = len(world.writes()), len([s for s in world.server.requests if s.operation != "metadata"])
+    await world.later(61)
+    assert world.writes()[writes:] == [], point
+    assert len([s for s in world.server.requests if s.operation != "metadata"]) == calls, point
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
+async def test_exactly_one_client_whatever_the_crash_where_idempotency_key_is_honoured(flow: str, after: bool) -> None:
+    case = FLOWS[flow]
+    effects = await count_effects(case, honoured=True)
+
+    assert effects >= 4
+
+    for effect in range(1, effects + 1):
+        point = f"{flow}, effect {effect} of {effects}, {'after' if after else 'before'}"
+        world = await killed_world(case, effect, after=after, honoured=True)
+        if case.remains:
+            assert_service_is_whole(world, point)
+            assert len(world.server.clients) == 1, point
+        else:
+            assert_service_is_gone(world, point)
+            assert world.server.clients == {}, point
+        assert world.server.created_total == 1, point
+        assert reported_leaks(world) == 0, point
+        await assert_nothing_more_to_do(world, point)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
+async def test_one_client_in_use_and_every_leak_reported_where_the_server_offers_only_rfc_7592(
+    flow: str, after: bool
+) -> None:
+    case = FLOWS[flow]
+    effects = await count_effects(case, honoured=False)
+
+    for effect in range(1, effects + 1):
+        point = f"{flow}, effect {effect} of {effects}, {'after' if after else 'before'}"
+        world = await killed_world(case, effect, after=after, honoured=False)
+        in_use = 0
+        if case.remains:
+            assert_service_is_whole(world, point)
+            in_use = 1
+        else:
+            assert_service_is_gone(world, point)
+        leaked = len(world.server.clients) - in_use
+        assert leaked <= 1, point  # each interrupted POST or lost PUT reply leaves at most one
+        assert leaked <= reported_leaks(world), point
+        await assert_nothing_more_to_do(world, point)
+
+
+async def test_a_service_deleted_while_its_registration_was_interrupted_leaves_no_client() -> None:
+    for effect in range(1, 12):
+        world = World()
+        world.kill_at(effect, after=True)
+        create(world)
+        with pytest.raises(Killed):
+            await world.settle()
+        delete(world)
+        world.restart()
+        await world.recover()
+
+        assert_service_is_gone(world, f"effect {effect}")
+        assert world.server.clients == {}, effect
+
+
+async def test_two_kills_in_a_row_still_end_with_one_client() -> None:
+    effects = await count_effects(FLOWS["create"], honoured=True)
+    for first in range(1, effects + 1):
+        for second in (1, 2, 3):
+            world = World()
+            world.kill_at(first, after=True)
+            create(world)
+            with pytest.raises(Killed):
+                await world.settle()
+            world.restart()
+            world.kill_at(second, after=True)
+            try:
+                await world.recover()
+            except Killed:
+                world.restart()
+                await world.recover()
+
+            assert_service_is_whole(world, f"effects {first} and {second}")
+            assert len(world.server.clients) == 1
