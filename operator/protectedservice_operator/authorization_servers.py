@@ -367,10 +367,12 @@ def _name(server: AuthorizationServer) -> str:
 
 
 def _condition(server: AuthorizationServer, type_: str, outcome: Outcome | None, reason: str, text: str) -> Condition:
+    status = "True"
     if outcome is not None:
         status, reason, text = "False", outcome.reason, outcome.message
-    else:
-        status = "True"
+        before = find_condition(server.status.get("conditions") or (), type_)
+        if before and isinstance(outcome, ServerUnavailable) and before["reason"] == reason:
+            text = before["message"]  # each probe of an outage fails in its own words; the first ones stand
     generation = server.meta.generation
     return {"type": type_, "status": status, "reason": reason, "message": text, "observedGeneration": generation}
 

@@ -8,6 +8,7 @@ token expired. No body is ever logged or put into an exception: bodies hold Secr
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import logging
 import os
@@ -112,7 +113,9 @@ class Cluster:
     @classmethod
     async def connect(cls, metrics: Metrics) -> Cluster:
         """With the credentials of `load_configuration`; opens no connection yet. Raises NoCluster."""
-        return cls(ApiClient(await load_configuration()), metrics)
+        client = ApiClient(await load_configuration())
+        client.user_agent = f"{FIELD_MANAGER}/{importlib.metadata.version('protectedservice')}"
+        return cls(client, metrics)
 
     async def close(self) -> None:
         """Close the connections."""

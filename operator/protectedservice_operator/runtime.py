@@ -19,7 +19,7 @@ from .cache import Cache, Resync
 from .cluster_api import ClusterApi, Object
 from .errors import NotFound, Outcome, Rejected
 from .metrics import Metrics
-from .resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET, WATCHED, Key, Kind
+from .resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SECRET, WATCHED, Key, Kind
 from .triggers import Triggers
 from .watch_lag import WatchLag
 from .work_queue import Lane, WorkQueue
@@ -46,6 +46,23 @@ TICK: Final = 1.0
 
 class StartFailed(Exception):
     """The caches could not be filled; the message says what is missing."""
+
+
+async def identify_cluster(cluster: ClusterApi, clock: Callable[[], float]) -> str:
+    """The uid of namespace kube-system, which nobody can change without making a new cluster. Raises StartFailed."""
+    until = clock() + START_PATIENCE
+    while True:
+        try:
+            namespace = await cluster.get(NAMESPACE, None, "kube-system")
+        except (Outcome, Rejected) as error:
+            if clock() >= until:
+                raise StartFailed(f"cannot read namespace kube-system for the cluster's id: {error}") from error
+            logger.warning("Cannot reach the cluster yet: %s; next try in %g s", error, START_RETRY)
+            await asyncio.sleep(START_RETRY)
+            continue
+        if namespace is None:
+            raise StartFailed("there is no namespace kube-system: set PROTECTEDSERVICE_CLUSTER_ID")
+        return str(namespace["metadata"]["uid"])
 
 
 class Runtime:

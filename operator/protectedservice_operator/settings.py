@@ -23,7 +23,13 @@ def default_server_image() -> str:
 class Settings(BaseSettings):
     """Every field is the variable `PROTECTEDSERVICE_<FIELD>`. Times are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
     namespace: str = "protectedservice-system"
     """Where the operator runs and keeps its ledger."""
@@ -68,6 +74,7 @@ class Settings(BaseSettings):
     """Health and metrics; 0: any free port."""
 
     log_level: LogLevel = "info"
+    """debug, info, warning or error."""
 
     @field_validator("log_level", mode="before")
     @classmethod

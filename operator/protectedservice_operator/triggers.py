@@ -33,6 +33,21 @@ def nothing_related(_: Cached) -> Iterable[Key]:
     return ()
 
 
+def readers_of_secrets(cache: Cache) -> Related:
+    """`related` for Secrets: the AuthorizationServers of the same namespace that keep their credential in them."""
+
+    def related(entry: Cached) -> Iterator[Key]:
+        if entry.kind != SECRET:
+            return
+        for server in cache.all(AUTHORIZATION_SERVER):
+            if server.namespace == entry.namespace:
+                reference = server.body()["spec"].get("registration", {}).get("credentialsSecret") or {}
+                if reference.get("name") == entry.name:
+                    yield Key(AUTHORIZATION_SERVER.kind, server.namespace, server.name)
+
+    return related
+
+
 class Triggers:
     """See the module. `related` is asked for each changed entry, old and new."""
 

@@ -1,11 +1,16 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on what a request's head may cost, and an end to heads that never end."""
+"""uvicorn, with bounds on what a request's head may cost, and an end to heads that never end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Generator
 from typing import Final
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .asgi import Application
 
 MOST_HEADERS: Final = 100
 LARGEST_HEAD: Final = 64 * 1024
@@ -13,6 +18,13 @@ LARGEST_HEAD: Final = 64 * 1024
 
 HEAD_SECONDS: Final = 20.0
 """From the first byte of a head to its last, and from connecting to that first byte."""
+
+
+MOST_CONNECTIONS: Final = 4096
+"""Open connections or requests; beyond it 503. Each costs a few KiB, and two file descriptors when forwarded."""
+
+IDLE_SECONDS: Final = 75
+"""How long an idle connection is kept. Above the 60 s of most load balancers, so that they close first."""
 
 
 class _TooLarge(Exception):
@@ -105,3 +117,32 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_head()  # the next request is slow, but the one before it is still being answered
         elif not self.transport.is_closing():
             self.transport.close()
+
+
+class HttpServer(uvicorn.Server):
+    """A server that leaves signals to us: two of them run in one process, and an ordered end is status 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def http_server(application: Application, drain: int) -> HttpServer:
+    """A server for `application` that gives requests under way `drain` seconds to finish."""
+    return HttpServer(
+        uvicorn.Config(
+            application,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # what callers say about themselves counts nothing
+            server_header=False,
+            date_header=False,  # the upstream's own passes
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=drain,
+        )
+    )

@@ -10,10 +10,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import uvicorn
 import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
@@ -21,10 +20,9 @@ from . import credentials as credential_files
 from . import policy as policy_file
 from . import settings as process_settings
 from .application import Application
-from .asgi import Application as AsgiApplication
 from .credentials import CredentialsError
 from .faults import PolicyError
-from .http_front import BoundedProtocol
+from .http_front import http_server
 from .introspection import Introspection
 from .management import Management
 from .metrics import Metrics
@@ -35,12 +33,6 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 25
 """How long requests under way may take after SIGTERM. Below the 30 s after which Kubernetes kills by default."""
-
-IDLE_SECONDS: Final = 75
-"""How long an idle connection is kept. Above the 60 s of most load balancers, so that they close first."""
-
-MOST_CONNECTIONS: Final = 4096
-"""Open connections or requests; beyond it 503. Each costs a few KiB, and two file descriptors when forwarded."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,34 +102,6 @@ def _bind(port: int) -> socket.socket:
     return socket.create_server(("0.0.0.0", port), backlog=2048)  # noqa: S104 a server in a pod is called from outside
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves signals to us: two of them run in one process, and an ordered end is status 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def _server(application: AsgiApplication, drain: int) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            application,
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # what callers say about themselves counts nothing
-            server_header=False,
-            date_header=False,  # the upstream's own passes
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=drain,
-        )
-    )
-
-
 async def _serve(
     policy: Policy, introspection: Introspection, service_socket: socket.socket, management_socket: socket.socket
 ) -> None:
@@ -145,7 +109,7 @@ async def _serve(
     metrics = Metrics()
     application = Application(policy, introspection, metrics)
     management = Management(metrics)
-    service_server, management_server = _server(application, DRAIN_SECONDS), _server(management, 1)
+    service_server, management_server = http_server(application, DRAIN_SECONDS), http_server(management, 1)
 
     def drain() -> None:
         if service_server.should_exit:

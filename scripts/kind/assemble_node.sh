@@ -14,7 +14,7 @@ cp /mnt/work/default-storage.yaml /kind/manifests/
 cp /usr/lib/cni/* /opt/cni/bin/
 
 # Without CAP_SYS_RESOURCE nothing may raise a limit or an OOM score.
-pause=$(grep -o '[^ ]*/pause:.*' /mnt/work/names)
+pause=$(sed -n 's#.* \([^ ]*/pause:[^ ]*\)$#\1#p' /mnt/work/names)
 sed -i 's#/usr/local/bin/containerd#/usr/bin/containerd#; /^LimitN/d; /^LimitC/d; /^OOMScore/d' /etc/systemd/system/containerd.service
 rm -f /etc/systemd/system/containerd-fuse-overlayfs.service
 sed -i "s#sandbox_image = .*#sandbox_image = \"$pause\"#; s/restrict_oom_score_adj = false/restrict_oom_score_adj = true/" /etc/containerd/config.toml

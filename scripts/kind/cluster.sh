@@ -75,13 +75,15 @@ cluster_down() {
 
 # cluster_load NAME IMAGE...: loads what the node does not have. Pods of an image that changed under the same name are replaced.
 cluster_load() {
-  local name=$1 node image wanted had namespace pod images missing=() changed=()
+  local name=$1 node present image wanted had namespace pod images missing=() changed=()
   node=$(cluster_node "$name")
+  present=$(docker exec "$node" ctr --namespace=k8s.io images ls)
   shift
   for image in "$@"; do
     wanted=$(docker image inspect -f '{{.Id}}' "$image")
-    had=$(docker exec "$node" crictl inspecti -o go-template --template '{{.status.id}}' "docker.io/$image" 2>/dev/null || true)
-    [ "$wanted" != "$had" ] || continue
+    # The kubelet's view of an image is a second name, its id, of the same digest.
+    had=$(awk -v name="docker.io/$image" '$1 == name {print $3}' <<<"$present")
+    [ -z "$had" ] || [ "$(awk -v name="$wanted" '$1 == name {print $3}' <<<"$present")" != "$had" ] || continue
     missing+=("$image")
     [ -z "$had" ] || changed+=("$image")
   done

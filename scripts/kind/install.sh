@@ -6,7 +6,7 @@ SYSTEM_NAMESPACES=(protectedservice-system authorization-server)
 install_product() {
   note 'schemas'
   logged crds kubectl apply --server-side --force-conflicts -k crds
-  logged crds-wait kubectl wait --for=condition=Established --timeout=60s -k crds
+  kubectl kustomize crds | logged crds-wait kubectl wait --for=condition=Established --timeout=60s -f -
   registration_secret
   note "k8s/overlays/$1"
   logged overlay kubectl apply --server-side --force-conflicts -k "k8s/overlays/$1"

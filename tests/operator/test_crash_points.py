@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
+
 from protectedservice_operator.registration.ledger import State
 from protectedservice_operator.resource import PROTECTED_SERVICE
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from protectedservice_operator.resource import DEPLOYMENT, FINALIZER, PROTECTED_SERVICE, SECRET, SERVICE
+from typing import Any
+
+from protectedservice_operator.resource import (
+    AUTHORIZATION_SERVER,
+    DEPLOYMENT,
+    FINALIZER,
+    PROTECTED_SERVICE,
+    SECRET,
+    SERVICE,
+)
 
 from ..support.fake_authorization_server import Operation
-from ..support.objects import protected_service
+from ..support.objects import OPERATOR_NAMESPACE, crd_schema, protected_service
 from ..support.world import World
 
 
@@ -116,3 +125,31 @@ async def test_a_service_that_was_never_registered_is_deleted_without_a_call() -
 
     assert world.cluster.objects(PROTECTED_SERVICE) == []
     assert world.server.count(Operation.REGISTER) == world.server.count(Operation.DELETE) == 0
+
+
+async def test_every_field_of_the_status_is_in_the_crd_because_the_api_server_drops_others() -> None:
+    world = World()
+    world.add(protected_service("orders", audience="https://orders.example"))
+    await world.settle()
+    await world.later(61)
+
+    server = world.cluster.read(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    assert unknown_fields(world.service()["status"], status_schema("protectedservices"), "status") == []
+    assert unknown_fields(server["status"], status_schema("authorizationservers"), "status") == []
+
+
+def status_schema(plural: str) -> dict[str, Any]:
+    schema: dict[str, Any] = crd_schema(plural)["properties"]["status"]
+    return schema
+
+
+def unknown_fields(value: Any, schema: dict[str, Any], path: str) -> list[str]:
+    if isinstance(value, list):
+        return [found for item in value for found in unknown_fields(item, schema["items"], path)]
+    if not isinstance(value, dict) or "additionalProperties" in schema:
+        return []
+    found = [f"{path}.{name}" for name in value if name not in schema.get("properties", {})]
+    for name, item in value.items():
+        if name in schema.get("properties", {}):
+            found += unknown_fields(item, schema["properties"][name], f"{path}.{name}")
+    return found

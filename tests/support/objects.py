@@ -17,7 +17,8 @@ OPERATOR_NAMESPACE = "protectedservice-system"
 
 
 @functools.cache
-def _schema(plural: str) -> dict[str, Any]:
+def crd_schema(plural: str) -> dict[str, Any]:
+    """The OpenAPI schema of a kind as it is shipped."""
     crd = yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
     schema: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema
@@ -49,7 +50,7 @@ def protected_service(name: str = "orders", namespace: str = "tenant", **spec: A
         "metadata": {"name": name, "namespace": namespace},
         "spec": content,
     }
-    defaulted(body, _schema("protectedservices"))
+    defaulted(body, crd_schema("protectedservices"))
     return body
 
 
@@ -70,5 +71,5 @@ def authorization_server(name: str = "default", **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": OPERATOR_NAMESPACE},
         "spec": content,
     }
-    defaulted(body, _schema("authorizationservers"))
+    defaulted(body, crd_schema("authorizationservers"))
     return body

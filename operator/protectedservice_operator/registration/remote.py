@@ -12,7 +12,8 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, Protocol
@@ -88,6 +89,8 @@ class Remote:
         self.limits = limits or Limits()
         self.breaker = breaker or Breaker()
         self._observe, self._deadline, self._clock = observe, deadline, clock
+        self._closing, self._out, self._nobody_out = False, 0, asyncio.Event()
+        self._nobody_out.set()
         self._client = httpx.AsyncClient(
             transport=transport,
             verify=verify or True,
@@ -103,7 +106,9 @@ class Remote:
         )
 
     async def aclose(self) -> None:
-        """Close what is open; no call may follow."""
+        """Wait for the calls that are out, at most the deadline, and close. Later calls are refused as not sent."""
+        self._closing = True
+        await self._nobody_out.wait()
         await self._client.aclose()
 
     async def request(
@@ -127,9 +132,10 @@ class Remote:
         Raises:
             ServerUnavailable: there is no answer to be trusted; `uncertain` tells whether the request was sent.
         """
+        self._refuse_if_closing()
         self.breaker.check()
         async with self.limits.turn():
-            with self.breaker.attempt() as attempt:
+            with self._open(), self.breaker.attempt() as attempt:
                 sent = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
                 request = self._client.build_request(method, url, data=form, json=json, headers=sent)
                 started = self._clock()
@@ -150,6 +156,27 @@ class Remote:
             retry_after=result.retry_after or self.breaker.retry_after,
             uncertain=result.uncertain,
         )
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise ServerUnavailable(
+                reasons.UNREACHABLE,
+                f"{self.name}: its configuration has just changed, so nothing was sent; it is tried again by itself",
+                uncertain=False,
+            )
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Be out, so that `aclose` waits; refused once it was called."""
+        self._refuse_if_closing()
+        self._out += 1
+        self._nobody_out.clear()
+        try:
+            yield
+        finally:
+            self._out -= 1
+            if self._out == 0:
+                self._nobody_out.set()
 
     def _note(self, operation: str, code: str, seconds: float) -> None:
         if self._observe is not None:

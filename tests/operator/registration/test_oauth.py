@@ -55,6 +55,7 @@ def test_a_good_token_is_sent_as_it_is() -> None:
         pytest.param(
             {"error": "e", "error_description": "got S%2Fb"}, "e", "got [removed]", id="echoed as it was sent"
         ),
+        pytest.param({"error": "e", "error_description": "got S/b"}, "e", "got [removed]", id="echoed as it is"),
     ],
 )
 def test_reading_a_refusal(body: dict[str, object] | None, code: str | None, description: str | None) -> None:

@@ -385,6 +385,48 @@ async def test_a_call_that_waited_for_its_turn_is_not_sent_once_the_breaker_is_o
     assert [end.uncertain for end in ends if isinstance(end, ServerUnavailable)] == [True] * FAILURES + [False] * 5
 
 
+async def test_while_the_breaker_is_open_nobody_queues_for_a_turn() -> None:
+    clock = FakeClock()
+    server = FakeAuthorizationServer()
+    server.down = True
+    limits = Limits(burst=FAILURES, clock=clock, sleep=clock.sleep)
+    remote = Remote("as", transport=server.transport(), limits=limits, breaker=Breaker(clock=clock))
+    for _ in range(FAILURES + 50):
+        with pytest.raises(ServerUnavailable):
+            await remote.request("discover", "GET", server.issuer)
+    await remote.aclose()
+
+    assert clock.slept == []
+
+
+async def test_closing_lets_what_is_out_come_home_and_refuses_the_rest() -> None:
+    """An edited AuthorizationServer gets a new door while the old one may still be registering a client."""
+    server = FakeAuthorizationServer()
+    server.hang_on(Operation.METADATA)
+    remote = Remote("as", transport=server.transport(), limits=Limits(concurrency=1))
+    url = f"{server.issuer}{server.metadata_path}"
+    out = asyncio.create_task(remote.request("discover", "GET", url))
+    queued = asyncio.create_task(remote.request("discover", "GET", url))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(remote.aclose())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    with pytest.raises(ServerUnavailable) as late:
+        await remote.request("discover", "GET", url)
+
+    server.release()
+    with pytest.raises(ServerUnavailable) as first:
+        await out
+    with pytest.raises(ServerUnavailable) as second:
+        await queued
+    await closing
+
+    assert [error.value.uncertain for error in (late, first, second)] == [False, True, False]
+    assert server.count(Operation.METADATA) == 1
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [

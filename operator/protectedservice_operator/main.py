@@ -1,0 +1,176 @@
+"""The operator's process: settings, logging, the parts and how they are joined, kopf. No decisions."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib.metadata
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+import kopf
+import uvloop
+from pythonjsonlogger.json import JsonFormatter
+
+from . import observed, settings
+from .authorization_servers import AuthorizationServers
+from .cache import Cache
+from .cluster import Cluster, NoCluster
+from .events import Recorder
+from .handlers import kopf_settings, make_registry
+from .management import Management
+from .metrics import Metrics
+from .reconcile import Reconcile
+from .registration.registrar import Registrar
+from .resource import Key, Reference
+from .runtime import Runtime, StartFailed, identify_cluster
+from .settings import BadSettings, Settings
+from .triggers import Triggers, readers_of_secrets
+from .verification import Verifier
+from .work_queue import WorkQueue
+from .workers import Workers
+
+logger = logging.getLogger(__name__)
+
+# They log every event and every request at INFO; at DEBUG kopf logs whole objects, Secrets included.
+NEVER_BELOW_WARNING: Final = ("kopf", "httpx", "httpcore", "kubernetes", "aiohttp")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Console script. Exit codes: 0 asked to stop, 1 could not go on, 2 unusable settings."""
+    _parse(arguments)
+    try:
+        config = settings.load()
+    except BadSettings as bad:
+        for fault in bad.faults:
+            print(fault, file=sys.stderr)  # noqa: T201 (a program's refusal to start is for its reader, not for a log)
+        sys.exit(2)
+    set_up_logging(config.log_level)
+    sys.exit(uvloop.run(run(config)))
+
+
+async def run(config: Settings) -> int:
+    """Everything, from the first connection to the last; returns the exit code."""
+    try:
+        async with AsyncExitStack() as closing:
+            runtime = await assemble(config, closing)
+            await kopf.operator(registry=make_registry(runtime), settings=kopf_settings(), clusterwide=True)
+    except (NoCluster, StartFailed) as failure:
+        logger.error("Cannot start: %s", failure)
+        return 1
+    except Exception as failure:  # whatever ended kopf's watches, its pod is restarted
+        if (cause := _start_failure(failure)) is not None:
+            logger.error("Cannot start: %s", cause)
+        else:
+            logger.exception("The operator ended")
+        return 1
+    logger.info("Stopped")
+    return 0
+
+
+async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
+    """All parts, joined and serving their management port; `closing` takes what must be closed at the end.
+
+    Raises NoCluster and StartFailed.
+    """
+    metrics, cache, clock = Metrics(), Cache(), time.monotonic
+    queue = WorkQueue(clock, metrics=metrics)
+
+    def wake(key: Key) -> None:
+        queue.add(key)
+
+    cluster = await Cluster.connect(metrics)
+    closing.push_async_callback(cluster.close)
+    default_server = config.default_server_place
+    facts = observed.Settings(
+        cluster_id=config.cluster_id or await identify_cluster(cluster, clock),
+        server_image=config.server_image,
+        honoured_namespaces=frozenset(config.authorization_server_namespaces),
+        default_server=Reference(*default_server) if default_server else None,
+        verification=config.verification,
+        deletion_deadline=config.deletion_deadline,
+    )
+    events = Recorder(cluster, clock, lambda: dt.datetime.now(dt.UTC), metrics)
+    servers = AuthorizationServers(
+        cluster,
+        cache,
+        events,
+        wake,
+        honoured_namespaces=facts.honoured_namespaces,
+        probe_interval=config.probe_interval,
+    )
+    closing.push_async_callback(servers.aclose)
+    verifier = Verifier(wake, interval=config.verification_interval)
+    closing.push_async_callback(verifier.aclose)
+    registrar = Registrar(cluster, cache, config.namespace, uncertain=metrics.registration_uncertain.inc)
+    reconcile = Reconcile(
+        cluster,
+        cache,
+        servers,
+        verifier,
+        registrar,
+        events,
+        facts,
+        namespace=config.namespace,
+        wake=wake,
+        metrics=metrics,
+        rollout_concurrency=config.rollout_concurrency,
+    )
+    runtime = Runtime(
+        cluster=cluster,
+        cache=cache,
+        queue=queue,
+        triggers=Triggers(cache, config.namespace, readers_of_secrets(cache)),
+        workers=Workers(queue, reconcile, metrics, clock, count=config.workers),
+        metrics=metrics,
+        clock=clock,
+        resync_interval=config.resync_interval,
+        operator_namespace=config.namespace,
+    )
+    management = Management(metrics, not_alive=runtime.not_alive, not_ready=runtime.not_ready)
+    port = await management.start(config.management_port)
+    closing.push_async_callback(management.stop)
+    logger.info("Version %s; health and metrics on port %d", importlib.metadata.version("protectedservice"), port)
+    return runtime
+
+
+def set_up_logging(level: str) -> None:
+    """JSON lines on standard error."""
+    formatter = JsonFormatter(
+        "%(asctime)s %(levelname)s %(name)s %(message)s",
+        rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+    )
+    formatter.converter = time.gmtime
+    formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in NEVER_BELOW_WARNING:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _parse(arguments: Sequence[str] | None) -> None:
+    variables = [
+        f"  {settings.PREFIX}{name.upper()}\n      {' '.join((field.description or '').split())}"
+        for name, field in Settings.model_fields.items()
+    ]
+    parser = argparse.ArgumentParser(
+        prog="protectedservice-operator",
+        description="Turns ProtectedService objects of a Kubernetes cluster into services that only holders of a good"
+        " OAuth 2.0 token can call. Needs a pod's service account or KUBECONFIG.",
+        epilog="environment:\n" + "\n".join(variables),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("protectedservice"))
+    parser.parse_args(arguments)
+
+
+def _start_failure(error: BaseException | None) -> StartFailed | None:
+    """Ours among the causes: kopf wraps what its start-up handlers raise."""
+    while error is not None and not isinstance(error, StartFailed):
+        error = error.__cause__
+    return error

@@ -1,0 +1,228 @@
+"""The policy file: what it means, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+from protectedservice_server.faults import PolicyError
+from protectedservice_server.policy import CHECK_PATH, Requirement, ScopeMatch, Upstream, Validation, parse
+
+SMALLEST: dict[str, Any] = {
+    "scopes": ["read"],
+    "demo": True,
+    "authorizationServers": [{"endpoints": {"introspection": "https://as.example/introspect"}}],
+}
+FULL = """
+scopes: [read, "urn:write"]
+scopeMatch: Any
+audience: https://orders.example
+upstream: {url: "http://orders.tenant.svc:8080", timeout: 1m30s}
+validation: {maxRevocationDelay: 0s, timeout: 500ms, retries: 0}
+authorizationServers:
+- issuer: http://as.svc
+  allowInsecureHTTP: true
+  endpoints: {introspection: "http://as.svc/introspect", token: "http://as.svc/token", jwks: "http://as.svc/jwks"}
+  introspection: {clientAuthentication: client_secret_basic}
+"""
+
+
+def test_the_smallest_policy_has_the_documented_defaults() -> None:
+    policy = parse(yaml.safe_dump(SMALLEST))
+
+    assert policy.requirement == Requirement(("read",), ScopeMatch.ALL, None)
+    assert policy.validation == Validation(5.0, 2.0, 1)
+    assert (policy.demo, policy.upstream) == (True, None)
+    assert policy.authorization_server.issuer is None
+
+
+def test_every_field_is_read() -> None:
+    policy = parse(FULL)
+
+    assert policy.requirement == Requirement(("read", "urn:write"), ScopeMatch.ANY, "https://orders.example")
+    assert policy.upstream == Upstream("http://orders.tenant.svc:8080", 90.0, False)
+    assert policy.validation == Validation(0.0, 0.5, 0)
+    assert policy.authorization_server.issuer == "http://as.svc"
+    assert policy.authorization_server.introspection_endpoint == "http://as.svc/introspect"
+
+
+def test_json_is_read_as_the_operator_writes_it() -> None:
+    assert parse(json.dumps(SMALLEST, indent=2)) == parse(yaml.safe_dump(SMALLEST))
+
+
+_AS = "authorizationServers[0]"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        (["scopes"], None, "scopes: must be a list, not nothing"),
+        (["scopes"], "read", "scopes: must be a list, not a string"),
+        (["scopes"], [], "scopes: must have 1..32 items, has 0"),
+        (["scopes"], [f"s{i}" for i in range(33)], "scopes: must have 1..32 items, has 33"),
+        (["scopes"], ["read", "a b"], "scopes[1]: must be a scope-token"),
+        (["scopes"], ['a"b'], "scopes[0]: must be a scope-token"),
+        (["scopes"], ["a" * 129], "scopes[0]: must be a scope-token"),
+        (["scopes"], [True], "scopes[0]: must be a string, not true or false"),
+        (["scopes"], ["a", "a"], "scopes[1]: repeats 'a'"),
+        (["scopeMatch"], "all", "scopeMatch: must be All or Any"),
+        (["audience"], "orders", "audience: must be an absolute URI"),
+        (["audience"], None, "audience: must be a string, not nothing"),
+        (["demo"], False, "demo: must be true where it is given"),
+        (["demo"], "yes", "demo: must be true or false, not a string"),
+        (["rules"], [], "rules: unknown key"),
+        (["Scopes"], ["x"], "Scopes: unknown key"),
+        (["upstream"], {"url": "http://x"}, "upstream: exactly one of demo and upstream"),
+        (["validation"], {"maxRevocationDelay": 5}, "validation.maxRevocationDelay: must be a duration"),
+        (["validation"], {"maxRevocationDelay": "5"}, "validation.maxRevocationDelay: must be a duration"),
+        (["validation"], {"maxRevocationDelay": "-1s"}, "validation.maxRevocationDelay: must be a duration"),
+        (["validation"], {"maxRevocationDelay": "61m"}, "validation.maxRevocationDelay: must be from 0s to 3600s"),
+        (["validation"], {"timeout": "0s"}, "validation.timeout: must be from 0.001s to 60s"),
+        (["validation"], {"retries": True}, "validation.retries: must be a whole number from 0 to 5"),
+        (["validation"], {"retries": 6}, "validation.retries: must be a whole number from 0 to 5"),
+        (["validation"], {"serveStale": "1m"}, "validation.serveStale: unknown key"),
+        (["validation"], [], "validation: must be a mapping, not a list"),
+        (["authorizationServers"], [], "authorizationServers: must have 1 items, has 0"),
+        (["authorizationServers", 0, "issuer"], "https://as?x", f"{_AS}.issuer: must have no query"),
+        (["authorizationServers", 0, "issuer"], "http://as", f"{_AS}.issuer: is plain http"),
+        (["authorizationServers", 0, "tls"], {}, f"{_AS}.tls: unknown key"),
+        (["authorizationServers", 0, "endpoints"], {}, f"{_AS}.endpoints.introspection: is required"),
+        (
+            ["authorizationServers", 0, "endpoints", "introspection"],
+            "http://as/introspect",
+            f"{_AS}.endpoints.introspection: is plain http",
+        ),
+        (
+            ["authorizationServers", 0, "endpoints", "introspection"],
+            "https://user:hunter2@as/introspect",
+            f"{_AS}.endpoints.introspection: must hold no user name",
+        ),
+        (
+            ["authorizationServers", 0, "endpoints", "introspection"],
+            "ftp://as",
+            f"{_AS}.endpoints.introspection: must be a URL",
+        ),
+        (["authorizationServers", 0, "endpoints", "jwks"], "x", f"{_AS}.endpoints.jwks: must be a URL"),
+        (["authorizationServers", 0, "endpoints", "userinfo"], "https://as", f"{_AS}.endpoints.userinfo: unknown key"),
+        (
+            ["authorizationServers", 0, "introspection"],
+            {"clientAuthentication": "none"},
+            f"{_AS}.introspection.clientAuthentication: must be client_secret_basic",
+        ),
+    ],
+)
+def test_a_bad_value_is_a_fault_that_names_its_field(path: list[str | int], value: Any, fault: str) -> None:
+    document = copy.deepcopy(SMALLEST)
+    place: Any = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+
+    with pytest.raises(PolicyError) as caught:
+        parse(json.dumps(document))
+
+    assert any(found.startswith(fault) for found in caught.value.faults), caught.value.faults
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "fault"),
+    [
+        ({}, "upstream.url: is required"),
+        ({"url": "orders:8080"}, "upstream.url: must be a URL"),
+        ({"url": "http://orders:99999"}, "upstream.url: must be a URL"),
+        ({"url": "http://orders:"}, "upstream.url: must be a URL"),
+        ({"url": "http://or ders"}, "upstream.url: must be a URL"),
+        ({"url": "http://orders/base"}, "upstream.url: must end after the host and port"),
+        ({"url": "http://127.0.0.1:8080"}, "upstream.url: is this machine itself"),
+        ({"url": "http://[::1]:8080"}, "upstream.url: is this machine itself"),
+        ({"url": "http://[::ffff:127.0.0.1]"}, "upstream.url: is this machine itself"),
+        ({"url": "http://0.0.0.0"}, "upstream.url: is this machine itself"),
+        ({"url": "http://LocalHost."}, "upstream.url: is this machine itself"),
+        ({"url": "http://a.localhost"}, "upstream.url: is this machine itself"),
+        ({"url": "http://169.254.169.254"}, "upstream.url: is a link-local address"),
+        ({"url": "http://169.254.169.254", "allowLoopback": True}, "upstream.url: is a link-local address"),
+        ({"url": "http://[fe80::1]"}, "upstream.url: is a link-local address"),
+        ({"url": "http://orders", "timeout": "2h"}, "upstream.timeout: must be from"),
+        ({"url": "http://orders", "forwardToken": True}, "upstream.forwardToken: unknown key"),
+    ],
+)
+def test_a_bad_upstream_is_a_fault(upstream: dict[str, Any], fault: str) -> None:
+    document = {**SMALLEST, "upstream": upstream}
+    del document["demo"]
+
+    with pytest.raises(PolicyError) as caught:
+        parse(json.dumps(document))
+
+    assert [found for found in caught.value.faults if found.startswith(fault)], caught.value.faults
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1", "https://orders/"])
+def test_this_machine_is_an_upstream_where_that_is_allowed(url: str) -> None:
+    document = {**SMALLEST, "upstream": {"url": url, "allowLoopback": True}}
+    del document["demo"]
+
+    upstream = parse(json.dumps(document)).upstream
+
+    assert upstream is not None
+    assert upstream.allow_loopback
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse("{scopes: [1, 'a b'], scopeMatch: x, validation: {retries: no}, colour: red}")
+
+    fields = [fault.split(":")[0] for fault in caught.value.faults]
+
+    assert sorted(fields) == sorted(
+        ["scopes[0]", "scopes[1]", "scopeMatch", "upstream", "validation.retries", "authorizationServers", "colour"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "the file must hold a mapping"),
+        ("- a", "the file must hold a mapping"),
+        ("{scopes: [", "line 1, column 11: not YAML"),
+        ("scopes: [a]\nscopes: [b]", "line 2, column 1: not YAML: key 'scopes' is repeated"),
+        ("validation: {retries: 1, retries: 2}", "line 1, column 26: not YAML: key 'retries' is repeated"),
+        ("1: x", "line 1, column 1: not YAML: a key is not a string"),
+        ("scopes: !!python/object:os.system {}", "line 1, column 9: not YAML"),
+        ("a: \x00", "not YAML"),
+        ("[" * 2000, "not YAML"),
+    ],
+)
+def test_what_is_no_yaml_mapping_is_one_fault(text: str, fault: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse(text)
+
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].startswith(fault)
+
+
+def test_demonstration_leaves_all_but_the_protected_paths_open() -> None:
+    policy = parse(json.dumps(SMALLEST))
+
+    assert policy.requirement_for("GET", "/protected") is policy.requirement
+    assert policy.requirement_for("GET", CHECK_PATH) is policy.requirement
+    assert policy.requirement_for("GET", "/public") is None
+
+
+@pytest.mark.parametrize("path", ["/", "/public", "/health", "/protected", CHECK_PATH])
+def test_in_front_of_an_upstream_nothing_is_open(path: str) -> None:
+    policy = parse(FULL)
+
+    assert policy.requirement_for("OPTIONS", path) is policy.requirement
+
+
+def test_an_embedded_policy_has_neither_demo_nor_upstream() -> None:
+    document = copy.deepcopy(SMALLEST)
+    with pytest.raises(PolicyError, match="demo: unknown key"):
+        parse(json.dumps(document), embedded=True)
+    del document["demo"]
+
+    assert not parse(json.dumps(document), embedded=True).demo
