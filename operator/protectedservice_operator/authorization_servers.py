@@ -215,7 +215,10 @@ class AuthorizationServers:
             await remote.aclose()
         state.failures = 0
         if credential is not None:
-            await self._open(server, state, endpoints, credential)
+            try:
+                await self._open(server, state, endpoints, credential)
+            except AdministratorMustAct as unusable:
+                return endpoints, None, unusable
         return endpoints, None, state.obstacle or state.refused
 
     async def _credential(self, server: AuthorizationServer) -> str:
@@ -242,20 +245,20 @@ class AuthorizationServers:
         state.credential_digest = digest
         await self._disconnect(state)
         remote = self._connect(_name(server))
-        remote.breaker.on_close = lambda: self._release(state)
-        state.connection = Connection(
-            fingerprint=fingerprint,
-            remote=remote,
-            endpoints=endpoints,
-            driver=DynamicClientRegistration(
+        try:
+            driver = DynamicClientRegistration(
                 remote,
                 endpoints,
                 credential,
                 idempotency_honoured=server.idempotency_honoured,
                 manages_clients=bool((server.status.get("capabilities") or {}).get("update")),
-            ),
-            tokens=TokenEndpoint(remote, endpoints),
-        )
+            )
+        except AdministratorMustAct as unusable:
+            state.obstacle = unusable
+            await remote.aclose()
+            raise
+        remote.breaker.on_close = lambda: self._release(state)
+        state.connection = Connection(fingerprint, remote, endpoints, driver, TokenEndpoint(remote, endpoints))
         self._release(state)
 
     async def _disconnect(self, state: _State) -> None:

@@ -68,7 +68,7 @@ async def load_configuration() -> Configuration:
     Raises NoCluster.
     """
     configuration = Configuration()
-    configuration.retries = False
+    configuration.retries = None
     # As kopf's own session does: a proxy counts only where the kubeconfig names it.
     configuration.client_session_kwargs = {"trust_env": False}
     try:

@@ -12,12 +12,14 @@ from typing import Any, Final
 import kopf
 
 from .cluster import load_credentials
-from .resource import FINALIZER, WATCHED, Kind
+from .resource import GROUP, WATCHED, Kind
 from .runtime import Runtime
 
 # Seconds between kopf's tries on 5xx, 429, 403 and lost connections. Some 15 minutes in all, the length of a slow
 # control-plane upgrade; then the process ends and its pod is restarted.
 ERROR_BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 34, *[60] * 14)
+# kopf takes its own finalizer off wherever no handler of its needs one: it must never be told that ours is its own.
+UNUSED_FINALIZER: Final = f"{GROUP}/unused-by-kopf"
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -65,7 +67,7 @@ def kopf_settings(watched: Mapping[Kind, str | None] = WATCHED) -> kopf.Operator
     settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 30  # the default is five minutes
     settings.networking.error_backoffs = ERROR_BACKOFFS
-    settings.persistence.finalizer = FINALIZER  # never set by kopf here; should it ever be, then under our name
+    settings.persistence.finalizer = UNUSED_FINALIZER
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.persistence.progress_storage = NoProgress()
     for kind, selector in watched.items():

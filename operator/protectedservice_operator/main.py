@@ -26,6 +26,7 @@ from .management import Management
 from .metrics import Metrics
 from .reconcile import Reconcile
 from .registration.registrar import Registrar
+from .registration.remote import Remote
 from .resource import Key, Reference
 from .runtime import Runtime, StartFailed, identify_cluster
 from .settings import BadSettings, Settings
@@ -83,6 +84,9 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
     def wake(key: Key) -> None:
         queue.add(key)
 
+    def observe(operation: str, code: str, seconds: float) -> None:
+        metrics.as_requests.labels(op=operation, code=code).inc()
+
     cluster = await Cluster.connect(metrics)
     closing.push_async_callback(cluster.close)
     default_server = config.default_server_place
@@ -100,6 +104,7 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
         cache,
         events,
         wake,
+        connect=lambda name: Remote(name, observe=observe),
         honoured_namespaces=facts.honoured_namespaces,
         probe_interval=config.probe_interval,
     )
@@ -107,6 +112,7 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
     verifier = Verifier(wake, interval=config.verification_interval)
     closing.push_async_callback(verifier.aclose)
     registrar = Registrar(cluster, cache, config.namespace, uncertain=metrics.registration_uncertain.inc)
+    closing.push_async_callback(registrar.drain)
     reconcile = Reconcile(
         cluster,
         cache,

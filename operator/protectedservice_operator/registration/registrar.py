@@ -30,6 +30,7 @@ from ..errors import (
 from ..events import Tell
 from ..resource import COMPONENT_LEDGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_WATCH, MANAGED_BY, SECRET, Meta
 from .driver import (
+    AttemptSpent,
     ClientGone,
     ClientMetadata,
     ClientState,
@@ -118,7 +119,7 @@ class Registrar:
             if found is None or found[0].record.attempt != attempt or found[0].record.state is not State.REGISTERING:
                 raise _moved(owner)
             entry, version = found
-        await self._shield(self._register_and_store(entry, version, connection.driver, fresh=attempt is None))
+        await self._shield(self._register_and_store(entry, version, connection.driver, tell, fresh=attempt is None))
 
     async def _open_intent(
         self,
@@ -160,13 +161,16 @@ class Registrar:
         )
         return await self._write(entry, version)
 
-    async def _register_and_store(self, entry: Entry, version: str, driver: Driver, *, fresh: bool) -> None:
+    async def _register_and_store(self, entry: Entry, version: str, driver: Driver, tell: Tell, *, fresh: bool) -> None:
         intent = _intent(entry)
         fault: str | None = None
         try:
             registration = await driver.register(intent, entry.record.attempt)
         except RegisteredOtherwise as otherwise:
             registration, fault = otherwise.registration, otherwise.message
+        except AttemptSpent as spent:
+            await self._give_up(entry, version, tell, spent)
+            return
         except ServerUnavailable as failure:
             if fresh and not failure.uncertain:
                 await self._idle(entry, version)
@@ -187,6 +191,12 @@ class Registrar:
             fault=fault,
         )
         await self._store(Entry(stored.record, registration), version)
+
+    async def _give_up(self, entry: Entry, version: str, tell: Tell, spent: AttemptSpent) -> None:
+        """The server has an answer to this attempt and will not tell it again: whatever it made is out of reach."""
+        await self._report_uncertain(tell, str(spent))
+        record = entry.record.model_copy(update={"uncertain": entry.record.uncertain + 1})
+        await self._idle(Entry(record, entry.registration), version)
 
     async def _idle(self, entry: Entry, version: str, refusal: Refusal | None = None) -> None:
         await self._store(entry.with_record(state=State.IDLE, intent=None, refusal=refusal), version)
@@ -237,7 +247,7 @@ class Registrar:
             refusal = self._refusal(intent, refused)
             await self._store(entry.with_record(state=State.REGISTERED, intent=None, refusal=refusal), version)
             raise
-        except (HandleRefused, ClientGone) as lost:
+        except (HandleRefused, ClientGone, AttemptSpent) as lost:
             await self._replace_client(entry, version, connection, tell, certainly_gone=isinstance(lost, ClientGone))
             return
         stored = entry.with_record(
@@ -314,7 +324,7 @@ class Registrar:
                 registration = await driver.update(registration, _intent(entry), entry.record.attempt)
         except RegisteredOtherwise as otherwise:
             registration = otherwise.registration
-        except (HandleRefused, ClientGone, UserMustEdit):
+        except (HandleRefused, ClientGone, AttemptSpent, UserMustEdit):
             # Of a PUT: the handle at hand is the last one there is. Of a POST: nothing was made.
             pass
         client_id = registration.client_id if registration else None

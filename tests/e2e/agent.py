@@ -1,0 +1,55 @@
+"""Runs in the caller's pod: takes requests as JSON lines on standard input and answers each with one on standard output.
+
+Standard library only. Requests come by standard input and not as arguments, because arguments of `kubectl exec` stand in
+the API server's audit log. With `until`, a request is repeated until that status comes, timed where it happens: no
+kubectl is part of what is measured.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def ask(question: dict[str, Any]) -> dict[str, Any]:
+    """One request; an answer has `status`, `headers` (pairs, names in lower case) and `body`, or `error`."""
+    url = urlsplit(question["url"])
+    connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=question.get("timeout", 10))
+    try:
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        connection.putrequest(question["method"], path, skip_accept_encoding=True)
+        for name, value in question["headers"]:
+            connection.putheader(name, value)
+        body = question.get("body", "").encode()
+        if body or question["method"] in ("POST", "PUT"):
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        response = connection.getresponse()
+        text = response.read().decode(errors="replace")
+        headers = [[name.lower(), value] for name, value in response.getheaders()]
+        return {"status": response.status, "headers": headers, "body": text}
+    except (OSError, http.client.HTTPException) as error:
+        return {"status": None, "headers": [], "body": "", "error": f"{type(error).__name__}: {error}"}
+    finally:
+        connection.close()
+
+
+def ask_until(question: dict[str, Any]) -> dict[str, Any]:
+    """Repeat until the wanted status, or until the time is over; `seconds` since the first request began."""
+    began = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        answer = ask(question)
+        answer["seconds"] = asked - began
+        if answer["status"] == question["until"] or time.monotonic() - began > question["patience"]:
+            return answer
+        time.sleep(0.1)
+
+
+for line in sys.stdin:
+    asked_for = json.loads(line)
+    print(json.dumps(ask_until(asked_for) if "until" in asked_for else ask(asked_for)), flush=True)
