@@ -1,7 +1,7 @@
-"""Runs in the caller's pod: takes requests as JSON lines on standard input and answers each with one on standard output.
+"""Runs in the caller's pod: takes requests as JSON lines on standard input, answers each on standard output.
 
-Standard library only. Requests come by standard input and not as arguments, because arguments of `kubectl exec` stand in
-the API server's audit log. With `until`, a request is repeated until that status comes, timed where it happens: no
+Standard library only. Requests come by standard input and not as arguments, because arguments of `kubectl exec` stand
+in the API server's audit log. With `until`, a request is repeated until that status comes, timed where it happens: no
 kubectl is part of what is measured.
 """
 

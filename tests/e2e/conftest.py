@@ -1,4 +1,4 @@
-"""The product on the cluster that scripts/e2e_kind.sh made, namespaces of the run's own, and the state when a test fails."""
+"""The product on the cluster that scripts/e2e_kind.sh made, namespaces of the run's own, the state after a failure."""
 
 from __future__ import annotations
 
