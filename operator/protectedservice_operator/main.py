@@ -93,7 +93,7 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
     facts = observed.Settings(
         cluster_id=config.cluster_id or await identify_cluster(cluster, clock),
         server_image=config.server_image,
-        honoured_namespaces=frozenset(config.authorization_server_namespaces),
+        honoured_namespaces=config.honoured_namespaces,
         default_server=Reference(*default_server) if default_server else None,
         verification=config.verification,
         deletion_deadline=config.deletion_deadline,

@@ -5,6 +5,7 @@ kopf has a liveness server too, but it answers 200 to bad news as well (facts: k
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -34,9 +35,9 @@ class Management:
         application.router.add_get("/metrics", self._exposition)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, port=port)
-        await site.start()
-        bound: int = self._runner.addresses[0][1]
+        listening = _listen(port)
+        await web.SockSite(self._runner, listening).start()
+        bound: int = listening.getsockname()[1]
         return bound
 
     async def stop(self) -> None:
@@ -52,6 +53,13 @@ class Management:
 
     async def _exposition(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": METRICS_TYPE})
+
+
+def _listen(port: int) -> socket.socket:
+    """One socket for IPv6 and IPv4 where the machine has both: kubelets probe by whichever the pod has."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
 
 
 def _verdict(faults: list[str]) -> web.Response:

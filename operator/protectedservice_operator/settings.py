@@ -6,7 +6,7 @@ import importlib.metadata
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX: Final = "PROTECTEDSERVICE_"
@@ -106,15 +106,10 @@ class Settings(BaseSettings):
             _namespace_name(namespace)
         return value
 
-    @model_validator(mode="before")
-    @classmethod
-    def _own_namespace(cls, values: Any) -> Any:
-        """AuthorizationServers count in the operator's own namespace unless others are named."""
-        if isinstance(values, dict) and not values.get("authorization_server_namespaces"):
-            values["authorization_server_namespaces"] = (
-                values.get("namespace") or cls.model_fields["namespace"].default,
-            )
-        return values
+    @property
+    def honoured_namespaces(self) -> frozenset[str]:
+        """Where AuthorizationServers count: what is named, else the operator's own namespace."""
+        return frozenset(self.authorization_server_namespaces or (self.namespace,))
 
     @property
     def default_server_place(self) -> tuple[str, str] | None:

@@ -133,9 +133,16 @@ class Verifier:
         return record.failures == 0 and any(pod.ready and pod.name not in record.proved_pods for pod in pods)
 
     def next_due(self, uid: str) -> float | None:
-        """Seconds until the next proof falls due; None when there is no record."""
+        """Seconds until the next proof falls due.
+
+        None where no clock is waited for: one is under way and will wake its service, or one is overdue and something
+        else is in its way, whose change will.
+        """
         record = self._records.get(uid)
-        return None if record is None else max(0.0, record.due - self._clock())
+        if record is None or record.task is not None:
+            return None
+        remaining = record.due - self._clock()
+        return remaining if remaining > 0 else None
 
     def start(self, subject: Subject) -> None:
         """Begin a proof, unless one is under way; the service's key is woken when it ends."""

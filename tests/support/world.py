@@ -211,7 +211,8 @@ class World:
         self.reconciles += 1
         self.outcomes.pop(key, None)
         try:
-            await self.reconcile.reconcile(key)
+            delay = await self.reconcile.reconcile(key)
+            assert delay is None or delay > 0, f"{key} would be looked at again and again, without a pause"
         except Conflict:
             self.wake(key)
         except Outcome as outcome:
