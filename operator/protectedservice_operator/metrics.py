@@ -62,7 +62,7 @@ class Metrics:
         self.verifications = self._counter("verifications", "Live 401/200/401 proofs by result.", "result")
 
     def observe(self, gauge: Gauge, read: Callable[[], float]) -> None:
-        """Make an unlabelled gauge read its value when it is scraped."""
+        """Make a gauge (one series of it, where it has labels) read its value when it is scraped."""
         gauge.set_function(read)
 
     def exposition(self) -> bytes:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from .cache import Cache, Resync
@@ -65,6 +66,10 @@ async def identify_cluster(cluster: ClusterApi, clock: Callable[[], float]) -> s
         return str(namespace["metadata"]["uid"])
 
 
+def _count(cache: Cache, kind: Kind) -> float:
+    return float(cache.count(kind))
+
+
 class Runtime:
     """See the module. `clock` is monotonic seconds; `watched` maps kinds to the label selector of their watch."""
 
@@ -102,6 +107,8 @@ class Runtime:
         self._stopped = False
         metrics.observe(metrics.workqueue_depth, lambda: float(len(queue)))
         metrics.observe(metrics.workqueue_oldest, queue.oldest)
+        for kind in watched:
+            metrics.observe(metrics.cached_objects.labels(kind=kind.kind), partial(_count, cache, kind))
 
     async def start(self) -> None:
         """Fill the caches, then begin to work. Raises StartFailed."""
@@ -148,7 +155,6 @@ class Runtime:
         self._relisted.discard(kind)
         found = await self._cache.resync(kind, self._cluster.list(kind, label_selector=self._watched[kind]))
         self._metrics.resyncs.labels(kind=kind.kind).inc()
-        self._metrics.cached_objects.labels(kind=kind.kind).set(self._cache.count(kind))
         if self._synced:
             self._metrics.resync_missed_deletes.labels(kind=kind.kind).inc(len(found.removed))
             for entry in found.changed if explained else (*found.changed, *found.removed):

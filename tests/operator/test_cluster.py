@@ -206,6 +206,14 @@ async def test_a_refusal_keeps_its_status_for_the_caller(cluster: Cluster, api: 
     assert refusal.value.status == 422
 
 
+async def test_an_apply_to_an_object_that_was_made_anew_is_a_conflict(cluster: Cluster, api: ApiServer) -> None:
+    causes = [{"field": "metadata.uid"}, {"field": "metadata.uid"}]
+    api.will(422, status(422, "Invalid", "metadata.uid: Invalid value: field is immutable", causes=causes))
+
+    with pytest.raises(Conflict):
+        await cluster.apply(CONFIG_MAP, config_map(uid="u-1"))
+
+
 @pytest.mark.parametrize(
     ("headers", "details", "seconds"),
     [
