@@ -67,9 +67,6 @@ class Settings(BaseSettings):
     resync_interval: float = Field(default=1_200, ge=10)
     """Between two comparisons of the caches with full lists."""
 
-    credentials_poll_interval: float = Field(default=60, ge=1)
-    """Between two looks at referred Secrets that are not watched."""
-
     management_port: int = Field(default=8090, ge=0, le=65_535)
     """Health and metrics; 0: any free port."""
 

@@ -94,10 +94,16 @@ cluster_load() {
   note "loading ${missing[*]}"
   logged load-images kind load docker-image --name "$name" "${missing[@]}"
   [ ${#changed[@]} -gt 0 ] || return 0
+  # Waits until they are gone: a Deployment then knows that it must make new ones, and a rollout is not "done" with the old.
   kubectl get pods --all-namespaces -o jsonpath='{range .items[*]}{.metadata.namespace} {.metadata.name} {.spec.initContainers[*].image} {.spec.containers[*].image}{"\n"}{end}' |
     while read -r namespace pod images; do
       for image in "${changed[@]}"; do
-        [[ " $images " != *" $image "* ]] || kubectl -n "$namespace" delete pod "$pod" --wait=false
+        [[ " $images " != *" $image "* ]] || printf '%s %s\n' "$namespace" "$pod"
       done
-    done
+    done | sort -u >"$CACHE/logs/replaced-pods"
+  note "replacing $(wc -l <"$CACHE/logs/replaced-pods") pods whose image changed"
+  while read -r namespace pod; do
+    kubectl -n "$namespace" delete pod "$pod" --ignore-not-found --timeout=120s >/dev/null &
+  done <"$CACHE/logs/replaced-pods"
+  wait
 }

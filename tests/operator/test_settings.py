@@ -31,7 +31,6 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "probe_interval": 30,
         "verification_interval": 21_600,
         "resync_interval": 1_200,
-        "credentials_poll_interval": 60,
         "management_port": 8090,
         "log_level": "info",
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+
 from protectedservice_server import policy as policy_file
 from protectedservice_server.application import Application
 from protectedservice_server.credentials import Credentials

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from protectedservice_server.bearer import LONGEST_TOKEN, challenge, error, refuse, token_of
 from protectedservice_server.decision import Reason
 from protectedservice_server.policy import Requirement, ScopeMatch

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from protectedservice_server.decision import INACTIVE, Facts, Reason, decide
 from protectedservice_server.policy import Requirement, ScopeMatch
 

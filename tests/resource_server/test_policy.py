@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from protectedservice_server.faults import PolicyError
 from protectedservice_server.policy import CHECK_PATH, Requirement, ScopeMatch, Upstream, Validation, parse
 

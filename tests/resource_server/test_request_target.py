@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from protectedservice_server.request_target import RefusedTarget, check_query, matched_path
 
 

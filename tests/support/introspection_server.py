@@ -1,4 +1,4 @@
-"""An authorization server's introspection endpoint with a memory: it knows the tokens it issued, and can be made to fail."""
+"""An authorization server's introspection endpoint with a memory. It knows its tokens, and fails on request."""
 
 from __future__ import annotations
 

@@ -1,0 +1,449 @@
+"""The heart, with clocks and an authorization server in hand. No sockets, no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protectedservice_server.breaker import FAILURES_TO_OPEN
+from protectedservice_server.decision import INACTIVE, Facts, Reason
+from protectedservice_server.policy import AuthorizationServer, Policy, Requirement, Validation
+from protectedservice_server.verifier import Learnt, RefusedUs, Unavailable, Verdict, Verifier
+
+NEEDED = Requirement(("read",))
+GOOD = Facts(active=True, scopes=frozenset({"read"}))
+TOKEN = "a-known-token"
+
+
+@dataclass
+class World:
+    """Clocks, and an authorization server that answers when it is told to."""
+
+    bound: float = 5.0
+    budget: float = 2.0
+    now: float = 1000.0
+    epoch: float = 1_800_000_000.0
+    asked: list[str] = field(default_factory=list)
+    pending: list[asyncio.Future[Learnt]] = field(default_factory=list)
+    lookups: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        policy = Policy(
+            NEEDED,
+            AuthorizationServer("https://as/introspect"),
+            Validation(max_revocation_delay=self.bound, timeout=self.budget),
+        )
+        self.verifier = Verifier(
+            policy, self._introspect, clock=lambda: self.now, wall=lambda: self.epoch, observer=self
+        )
+
+    def looked_up(self, result: str) -> None:
+        self.lookups.append(result)
+
+    def introspected(self, result: str, seconds: float) -> None:
+        self.results.append(result)
+
+    async def _introspect(self, token: str) -> Learnt:
+        self.asked.append(token)
+        future: asyncio.Future[Learnt] = asyncio.get_running_loop().create_future()
+        self.pending.append(future)
+        return await future
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.epoch += seconds
+
+    async def request(self, token: str = TOKEN) -> asyncio.Task[Verdict]:
+        """Start a request and let it run as far as it can."""
+        task = asyncio.create_task(self.verifier.verify(token, NEEDED))
+        await settle()
+        return task
+
+    async def answer(self, answer: Facts | Learnt | Exception, which: int = 0) -> None:
+        """Answer a question that is under way."""
+        future = self.pending.pop(which)
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer if isinstance(answer, Learnt) else Learnt(answer))
+        await settle()
+
+    async def learn(self, answer: Facts | Learnt | Exception, token: str = TOKEN) -> Verdict:
+        """One request, asked about and answered at once."""
+        task = await self.request(token)
+        await self.answer(answer)
+        return await task
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
+async def test_an_answer_is_used_again_within_the_bound_of_its_question() -> None:
+    world = World(bound=5.0)
+    first = await world.request()
+    world.advance(1.0)  # the answer takes a second: its age counts from the question
+    await world.answer(GOOD)
+    world.advance(3.999)
+    second = await world.request()
+
+    assert (await first).reason is Reason.OK
+    assert (await second).facts is GOOD
+    assert world.lookups == ["miss", "hit"]
+    assert len(world.asked) == 1
+
+
+async def test_an_answer_is_not_used_at_the_bound() -> None:
+    world = World(bound=5.0)
+    await world.learn(GOOD)
+    world.advance(5.0)
+    second = await world.request()
+
+    assert not second.done()
+    await world.answer(INACTIVE)
+    assert (await second).reason is Reason.INACTIVE
+
+
+async def test_an_answer_is_not_used_beyond_the_token_s_own_end() -> None:
+    world = World(bound=60.0)
+    await world.learn(Facts(active=True, scopes=frozenset({"read"}), exp=world.epoch + 3))
+    world.advance(3.0)
+    second = await world.request()
+
+    assert not second.done()
+    await world.answer(INACTIVE)
+    await second
+
+
+async def test_a_token_that_ends_while_its_answer_travels_is_refused() -> None:
+    world = World()
+    task = await world.request()
+    world.advance(1.5)
+    await world.answer(Facts(active=True, scopes=frozenset({"read"}), exp=world.epoch - 1))
+
+    assert (await task).reason is Reason.EXPIRED
+
+
+async def test_times_are_looked_at_on_each_request_even_on_a_hit() -> None:
+    world = World(bound=60.0)
+    await world.learn(Facts(active=True, scopes=frozenset({"read"}), exp=world.epoch + 30, nbf=world.epoch - 1))
+    world.epoch += 40  # the wall clock was set; the monotonic one knows nothing of it
+    late = await world.request()
+    world.epoch -= 60
+    early = await world.request()
+
+    assert (await late).reason is Reason.EXPIRED
+    assert (await early).reason is Reason.NOT_YET_VALID
+    assert world.lookups == ["miss", "hit", "hit"]
+
+
+async def test_what_is_remembered_are_facts_and_not_the_verdict() -> None:
+    world = World()
+    await world.learn(GOOD)
+    other = await world.verifier.verify(TOKEN, Requirement(("write",)))
+
+    assert other.reason is Reason.SCOPE
+    assert other.facts is None
+    assert len(world.asked) == 1
+
+
+async def test_an_inactive_answer_is_remembered_for_two_seconds() -> None:
+    world = World(bound=60.0)
+    await world.learn(INACTIVE)
+    world.advance(1.999)
+    hit = await world.request()
+    world.advance(0.001)
+    miss = await world.request()
+
+    assert (await hit).reason is Reason.INACTIVE
+    assert not miss.done()
+    await world.answer(GOOD)
+    assert (await miss).reason is Reason.OK
+
+
+async def test_200_requests_with_one_unknown_token_are_one_question() -> None:
+    world = World()
+    tasks = [await world.request() for _ in range(200)]
+    await world.answer(GOOD)
+    reasons = {(await task).reason for task in tasks}
+
+    assert reasons == {Reason.OK}
+    assert len(world.asked) == 1
+    assert world.lookups == ["miss"] + ["joined"] * 199
+
+
+async def test_its_failure_answers_all_who_wait_and_is_not_remembered() -> None:
+    world = World()
+    tasks = [await world.request() for _ in range(200)]
+    await world.answer(Unavailable("status_5xx", 7.0))
+    verdicts = [await task for task in tasks]
+    again = await world.learn(GOOD)
+
+    assert {verdict.reason for verdict in verdicts} == {Reason.AS_UNAVAILABLE}
+    assert {verdict.retry_after for verdict in verdicts} == {7}
+    assert again.reason is Reason.OK
+    assert len(world.asked) == 2
+
+
+async def test_a_question_is_joined_only_by_requests_within_the_bound_of_its_sending() -> None:
+    world = World(bound=5.0)
+    first = await world.request()
+    world.advance(4.999)
+    joins = await world.request()
+    world.advance(0.001)
+    asks = await world.request()
+
+    assert len(world.asked) == 2
+    await world.answer(GOOD)
+    assert (await first).reason is Reason.OK
+    assert (await joins).reason is Reason.OK
+    assert not asks.done()
+    await world.answer(INACTIVE)
+    assert (await asks).reason is Reason.INACTIVE
+
+
+async def test_a_late_answer_to_an_early_question_does_not_replace_a_later_one() -> None:
+    world = World(bound=5.0)
+    early = await world.request()
+    world.advance(5.0)
+    late = await world.request()
+    await world.answer(INACTIVE, which=1)
+    await world.answer(GOOD)
+    after = await world.request()
+
+    assert [(await task).reason for task in (early, late, after)] == [Reason.OK, Reason.INACTIVE, Reason.INACTIVE]
+
+
+async def test_with_a_bound_of_zero_each_request_has_its_own_question() -> None:
+    world = World(bound=0.0)
+    first = await world.request()
+    second = await world.request()
+    await world.answer(GOOD)
+
+    assert (await first).reason is Reason.OK
+    assert not second.done()
+    await world.answer(INACTIVE)
+    assert (await second).reason is Reason.INACTIVE
+    assert (await world.learn(GOOD)).reason is Reason.OK
+    assert len(world.asked) == 3
+    assert world.verifier.cache.sizes() == (0, 0)
+
+
+async def test_with_a_bound_of_zero_a_question_that_is_not_sent_yet_serves_all_who_have_arrived() -> None:
+    world = World(bound=0.0)
+    together = [asyncio.create_task(world.verifier.verify(TOKEN, NEEDED)) for _ in range(10)]
+    await settle()
+    await world.answer(GOOD)
+    reasons = {(await task).reason for task in together}
+
+    assert reasons == {Reason.OK}
+    assert len(world.asked) == 1
+
+
+async def test_a_caller_that_goes_away_does_not_take_the_answer_from_the_others() -> None:
+    world = World()
+    leaving = await world.request()
+    staying = await world.request()
+    leaving.cancel()
+    await settle()
+    await world.answer(GOOD)
+
+    assert leaving.cancelled()
+    assert (await staying).reason is Reason.OK
+
+
+async def test_an_answer_for_which_nobody_waits_any_more_is_still_remembered() -> None:
+    world = World()
+    leaving = await world.request()
+    leaving.cancel()
+    await settle()
+    await world.answer(GOOD)
+    later = await world.request()
+
+    assert (await later).reason is Reason.OK
+    assert len(world.asked) == 1
+
+
+async def test_a_question_that_takes_longer_than_its_budget_is_an_outage() -> None:
+    world = World(budget=0.001)
+
+    verdict = await world.verifier.verify(TOKEN, NEEDED)
+
+    assert verdict.reason is Reason.AS_UNAVAILABLE
+    assert world.results == ["timeout"]
+
+
+async def test_failures_in_a_row_stop_the_asking_and_one_probe_starts_it_again() -> None:
+    world = World()
+    for number in range(FAILURES_TO_OPEN):
+        await world.learn(Unavailable("connection"), f"t{number}")
+    refused = await world.verifier.verify("another", NEEDED)
+    world.advance(1.0)
+    probe = await world.request("probe")
+    beside = await world.verifier.verify("beside", NEEDED)
+    await world.answer(GOOD)
+    after = await world.learn(GOOD, "after")
+
+    assert (refused.reason, refused.retry_after) == (Reason.AS_UNAVAILABLE, 1)
+    assert (await probe).reason is Reason.OK
+    assert beside.reason is Reason.AS_UNAVAILABLE
+    assert after.reason is Reason.OK
+    assert len(world.asked) == FAILURES_TO_OPEN + 2
+
+
+async def test_an_open_breaker_does_not_touch_what_is_remembered() -> None:
+    world = World(bound=60.0)
+    await world.learn(GOOD)
+    for number in range(FAILURES_TO_OPEN):
+        await world.learn(Unavailable("connection"), f"t{number}")
+
+    assert (await world.verifier.verify(TOKEN, NEEDED)).reason is Reason.OK
+
+
+async def test_refused_credentials_keep_their_own_reason_while_the_breaker_is_open() -> None:
+    world = World()
+    for number in range(FAILURES_TO_OPEN):
+        await world.learn(RefusedUs(), f"t{number}")
+
+    assert (await world.verifier.verify("another", NEEDED)).reason is Reason.AS_REFUSED_US
+
+
+async def test_tokens_that_the_server_refuses_to_look_at_do_not_open_the_breaker() -> None:
+    world = World()
+    for number in range(3 * FAILURES_TO_OPEN):
+        verdict = await world.learn(Learnt(INACTIVE, blames_token=True), f"eyJ{number}")
+        assert verdict.reason is Reason.INACTIVE
+
+    assert (await world.learn(GOOD)).reason is Reason.OK
+
+
+async def test_such_a_token_as_a_probe_neither_closes_the_breaker_nor_blocks_the_next_probe() -> None:
+    world = World()
+    for number in range(FAILURES_TO_OPEN):
+        await world.learn(Unavailable("connection"), f"t{number}")
+    world.advance(1.0)
+    await world.learn(Learnt(INACTIVE, blames_token=True), "eyJ")
+    verdict = await world.learn(Unavailable("connection"), "next")
+    refused = await world.verifier.verify("another", NEEDED)
+
+    assert verdict.reason is Reason.AS_UNAVAILABLE
+    assert (refused.reason, refused.retry_after) == (Reason.AS_UNAVAILABLE, 2)
+
+
+async def test_a_fault_of_our_own_is_not_an_answer_and_frees_the_probe() -> None:
+    world = World()
+    task = await world.request()
+    await world.answer(ZeroDivisionError())
+
+    with pytest.raises(ZeroDivisionError):
+        await task
+    assert (await world.learn(GOOD)).reason is Reason.OK
+
+
+async def test_an_outage_is_logged_once_and_its_end_too_without_any_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    world = World()
+    for number in range(FAILURES_TO_OPEN - 1):
+        await world.learn(Unavailable("connection"), f"{TOKEN}{number}")
+    await world.learn(GOOD)
+
+    assert [record.levelname for record in caplog.records if record.name.startswith("protectedservice")] == [
+        "WARNING",
+        "INFO",
+    ]
+    assert TOKEN not in caplog.text
+
+
+async def test_closing_gives_up_what_is_under_way() -> None:
+    world = World()
+    task = await world.request()
+    await world.verifier.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+_EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("advance"), st.sampled_from([0.0, 0.001, 0.5, 1.0, 2.0, 4.999, 5.0, 7.0])),
+        st.tuples(st.just("request"), st.just(0.0)),
+        st.tuples(st.just("look"), st.integers(0, 5)),
+        st.tuples(st.just("answer"), st.integers(0, 5)),
+        st.tuples(st.just("fail"), st.integers(0, 5)),
+        st.tuples(st.just("leave"), st.integers(0, 5)),
+        st.tuples(st.just("revoke"), st.just(0.0)),
+        st.tuples(st.just("step"), st.sampled_from([-3600.0, -1.0, 1.0])),
+    ),
+    max_size=50,
+)
+
+
+@dataclass
+class Play:
+    """Plays events against the verifier and remembers what the promise is about."""
+
+    world: World
+    revoked_at: float | None = None
+    looked: dict[int, Facts] = field(default_factory=dict)
+    requests: list[tuple[float, asyncio.Task[Verdict]]] = field(default_factory=list)
+
+    def _state(self) -> Facts:
+        return GOOD if self.revoked_at is None else INACTIVE
+
+    async def event(self, name: str, value: float) -> None:
+        world = self.world
+        if name == "advance":
+            world.advance(value)
+        elif name == "step":  # somebody sets the wall clock
+            world.epoch += value
+        elif name == "request":
+            self.requests.append((world.now, await world.request()))
+        elif name == "revoke":
+            self.revoked_at = world.now if self.revoked_at is None else self.revoked_at
+        elif name == "leave" and self.requests:
+            self.requests[int(value) % len(self.requests)][1].cancel()
+        elif world.pending:
+            which = int(value) % len(world.pending)
+            # The server may look at its own state at any moment between question and answer.
+            facts = self.looked.setdefault(id(world.pending[which]), self._state())
+            if name != "look":
+                await world.answer(facts if name == "answer" else Unavailable("connection"), which)
+
+    async def end(self) -> list[tuple[float, Verdict]]:
+        while self.world.pending:
+            await self.event("answer", 0)
+        await settle()
+        return [(at, task.result()) for at, task in self.requests if not task.cancelled()]
+
+
+def in_loop(play: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner() as runner:
+        runner.run(play())
+
+
+@settings(max_examples=400, deadline=None)
+@given(bound=st.sampled_from([0.0, 0.5, 5.0]), events=_EVENTS)
+def test_no_interleaving_lets_a_request_in_that_arrived_later_than_the_bound_after_the_revocation(
+    bound: float, events: list[tuple[str, float]]
+) -> None:
+    async def play() -> None:
+        game = Play(World(bound=bound, budget=60.0))
+        for name, value in events:
+            await game.event(name, value)
+        for arrived, verdict in await game.end():
+            too_late = game.revoked_at is not None and arrived > game.revoked_at + bound
+            assert not (too_late and verdict.reason is Reason.OK)
+            # And what was never revoked is never told to be.
+            assert game.revoked_at is not None or verdict.reason in (Reason.OK, Reason.AS_UNAVAILABLE)
+
+    in_loop(play)
