@@ -37,6 +37,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+CLOSE: Final[Header] = (b"connection", b"close")
+
 FACTS: Final = "protectedservice.facts"
 """Where in the scope the application finds `decision.Facts` of the token; absent on open paths."""
 
@@ -152,13 +154,14 @@ class Gate:
 async def respond(scope: Scope, send: Send, answer: Answer) -> None:
     """Send a whole answer; to HEAD its headers only.
 
-    The request's body is not read. A client that still waits for `100 Continue` may send it or not, so the connection
-    cannot be used again (RFC 9110 section 10.1.1).
+    The connection ends with it where what follows cannot be told apart: a client that waits for `100 Continue` may send
+    its body now or not (RFC 9110 section 10.1.1), and parsers stop behind an offered upgrade.
     """
     headers: list[Header] = list(answer.headers)
     if answer.status != 204:
         headers.append((b"content-length", str(len(answer.body)).encode("ascii")))
-    if any(name.lower() == b"expect" for name, _ in scope["headers"]):
-        headers.append((b"connection", b"close"))
+    names = {name.lower() for name, _ in scope["headers"]}
+    if names & {b"expect", b"upgrade"} and CLOSE not in headers:
+        headers.append(CLOSE)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})

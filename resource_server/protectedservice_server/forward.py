@@ -25,7 +25,7 @@ from aiohappyeyeballs import AddrInfoType
 from multidict import CIMultiDict
 from yarl import URL
 
-from .asgi import FACTS, Receive, Scope, Send, respond
+from .asgi import CLOSE, FACTS, Receive, Scope, Send, respond
 from .bearer import Header, error
 from .decision import Facts
 from .policy import Upstream, refused_address
@@ -83,7 +83,7 @@ class Forward:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if wants_websocket(scope["headers"]):
-            answer = error(501, "not_implemented", "WebSocket is not supported here", (b"connection", b"close"))
+            answer = error(501, "not_implemented", "WebSocket is not supported here")
             await respond(scope, send, answer)
             return
         try:
@@ -155,7 +155,7 @@ class Forward:
         if exchange.left:
             return
         if exchange.stalled:
-            answer = error(408, "request_timeout", "The request body stopped coming", (b"connection", b"close"))
+            answer = error(408, "request_timeout", "The request body stopped coming", CLOSE)
         elif isinstance(failure, TimeoutError):
             answer = error(504, "upstream_timeout", "The upstream did not answer in time")
         else:
@@ -245,7 +245,7 @@ class _Exchange:
         headers = response_headers(response.raw_headers, response.status)
         if any(name.lower() == b"upgrade" for name, _ in self.scope["headers"]):
             # The parser of this front cannot go on after an offered upgrade.
-            headers.append((b"connection", b"close"))
+            headers.append(CLOSE)
         self.begun = True
         await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
         async for chunk in response.content.iter_any():

@@ -77,8 +77,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if size > LARGEST_HEAD:
             self._too_large = True
             raise _TooLarge
-        self._asked = True
         super().on_headers_complete()
+        self._asked = True
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import gc
 import logging
 import os
@@ -45,11 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     loaded = _load(settings)
     if loaded is None:
         return 2
-    try:
-        sockets = [_bind(settings.port), _bind(settings.management_port)]
-    except OSError as error:
-        sys.stderr.write(f"cannot listen: {error}\n")
-        return 1
+    sockets: list[socket.socket] = []
+    for port in (settings.port, settings.management_port):
+        try:
+            sockets.append(_bind(port))
+        except OSError as error:
+            cause = os.strerror(error.errno) if error.errno else "unknown cause"
+            sys.stderr.write(f"port {port}: cannot listen: {cause}\n")
+            return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(*loaded, *sockets))
     return 0
@@ -97,8 +100,12 @@ def _log_to_stderr(level: str) -> None:
 def _bind(port: int) -> socket.socket:
     """A listening socket on all addresses of both families, or of IPv4 where the machine has no IPv6."""
     if socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):
+        try:
             return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
+        except OSError as error:
+            # Anything else means that addresses of IPv6 are switched off.
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise
     return socket.create_server(("0.0.0.0", port), backlog=2048)  # noqa: S104 a server in a pod is called from outside
 
 
