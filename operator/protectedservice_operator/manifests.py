@@ -39,7 +39,8 @@ POLICY_FILE: Final = "policy.yaml"
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
 CONTAINER: Final = "resource-server"
 UNPRIVILEGED_USER: Final = 65532  # the images' user; a number, so that runAsNonRoot can be checked
-DRAIN_SECONDS: Final = 45  # the server's own drain ends by then; see protectedservice_server.main
+LAST_CALLS: Final = 5  # seconds between the decision to end a pod and its SIGTERM
+DRAIN_SECONDS: Final = 45  # last calls and the server's own drain (25 s) end by then; see protectedservice_server.main
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +253,8 @@ def _container(service: ProtectedService, image: str) -> Manifest:
             "timeoutSeconds": 3,
             "initialDelaySeconds": 5,
         },
+        # Requests still come in until every kube-proxy has heard that the pod goes; then the server drains by itself.
+        "lifecycle": {"preStop": {"sleep": {"seconds": LAST_CALLS}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
