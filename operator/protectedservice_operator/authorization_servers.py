@@ -20,20 +20,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
 from . import reasons
-from .cache import Cache
+from .cache import Cache, Cached
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
 from .events import EventType, Recorder
 from .registration.discovery import discover
 from .registration.driver import Capabilities, Driver
 from .registration.dynamic import DynamicClientRegistration
-from .registration.ledger import ANNOTATION, Record
+from .registration.ledger import ANNOTATION, Record, secret_name
+from .registration.oauth import is_bearer_token
 from .registration.remote import Remote
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
-    COMPONENT_LEDGER,
-    LABEL_COMPONENT,
     PROTECTED_SERVICE,
     SECRET,
     AuthorizationServer,
@@ -52,6 +51,7 @@ logger = logging.getLogger(__name__)
 PROBE_INTERVAL: Final = 30.0  # seconds (design: probed every 30 s)
 FIRST_RETRY: Final = 2.0  # seconds until the second probe of a server that did not answer; doubles up to the interval
 TRIAL_INTERVAL: Final = 60.0  # seconds between registrations tried with a credential that was refused
+LEDGER_PREFIX: Final = secret_name("")
 COUNT_INTERVAL: Final = 60.0  # seconds: status.registeredClients is written at most this often
 
 
@@ -97,6 +97,7 @@ class AuthorizationServers:
         wake: Wake,
         *,
         connect: Callable[[str], Remote] = Remote,
+        namespace: str,
         honoured_namespaces: frozenset[str],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -106,7 +107,9 @@ class AuthorizationServers:
         self._cluster, self._cache, self._events, self._wake = cluster, cache, events, wake
         self._connect, self._honoured = connect, honoured_namespaces
         self._clock, self._wall, self._jitter, self._interval = clock, wall, jitter, probe_interval
+        self._namespace = namespace
         self._states: dict[Reference, _State] = {}
+        self._ledger: dict[str, tuple[str, str | None]] = {}  # entry -> its resourceVersion, its client's server
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -127,8 +130,8 @@ class AuthorizationServers:
         return None
 
     def refused(self, server: AuthorizationServer) -> Outcome | None:
-        """Why no new client can be registered now; one trial a minute is let through."""
-        state = self._states.setdefault(server.reference, _State())
+        """Why no new client can be registered now; every minute one trial may be claimed."""
+        state = self._state(server)
         if state.obstacle is not None:
             return state.obstacle
         if state.refused is None or self._clock() >= state.next_trial:
@@ -137,32 +140,54 @@ class AuthorizationServers:
 
     def park(self, server: AuthorizationServer, key: Key) -> None:
         """Wake this key when the server can be asked again."""
-        self._states.setdefault(server.reference, _State()).parked.add(key)
+        self._state(server).parked.add(key)
+
+    def _state(self, server: AuthorizationServer) -> _State:
+        """What is remembered; after a start, that the last process was refused."""
+        state = self._states.get(server.reference)
+        if state is None:
+            state = self._states[server.reference] = _State()
+            if (refusal := find_refusal(server)) is not None:
+                state.refused = AdministratorMustAct(refusal["reason"], refusal["message"])
+                state.next_trial = self._clock() + TRIAL_INTERVAL
+        return state
 
     async def connection(self, server: AuthorizationServer) -> Connection:
         """The connection, made now if need be, without calling the authorization server.
 
-        Raises AdministratorMustAct when the registration credential is missing, Wait when the server was never probed.
+        Only registering needs the registration credential: without one there is a connection all the same. Raises Wait
+        when the server was never probed.
         """
-        state = self._states.setdefault(server.reference, _State())
+        state = self._state(server)
         if state.connection is None:
             endpoints = server.published_endpoints
             if endpoints is None:
                 raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} has not been probed yet")
-            await self._open(server, state, endpoints, await self._credential(server))
+            await self._open(server, state, endpoints, await self._credential(server, state))
         if state.connection is None:  # pragma: no cover (opened just now)
             raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} is being connected")
         return state.connection
 
     def registration_refused(self, server: AuthorizationServer, outcome: AdministratorMustAct) -> None:
         """Take in that the server refused our registration credential: its status must say so."""
-        state = self._states.setdefault(server.reference, _State())
+        state = self._state(server)
         state.refused, state.next_trial = outcome, self._clock() + TRIAL_INTERVAL
         self._wake(server.key)
 
+    def claim_trial(self, server: AuthorizationServer) -> None:
+        """Before a registration is sent: after a refusal, only one at a time may find out whether that has changed.
+
+        Raises the refusal for everybody else.
+        """
+        state = self._state(server)
+        if state.refused is not None:
+            if self._clock() < state.next_trial:
+                raise state.refused
+            state.next_trial = self._clock() + TRIAL_INTERVAL
+
     def registration_accepted(self, server: AuthorizationServer) -> None:
         """Take in that a registration went through: whatever waited for that may go on."""
-        state = self._states.setdefault(server.reference, _State())
+        state = self._state(server)
         if state.refused is not None or find_refusal(server) is not None:
             state.refused = None
             self._release(state)
@@ -182,10 +207,12 @@ class AuthorizationServers:
         if cached is None or reference.namespace not in self._honoured:
             if (state := self._states.pop(reference, None)) is not None:
                 await self._disconnect(state)
-                self._release(state)
+            self._wake_services(reference)
             return None
         server = AuthorizationServer.parse(cached.body())
-        state = self._states.setdefault(reference, _State())
+        state = self._state(server)
+        if state.connection is not None and (held_back := state.connection.remote.breaker.retry_after):
+            return held_back  # nothing would be sent, so nothing would be learnt
         endpoints, reachable, ready = await self._probe(server, state)
         await self._publish(server, state, endpoints, reachable, ready)
         return self._delay(state)
@@ -194,13 +221,7 @@ class AuthorizationServers:
         self, server: AuthorizationServer, state: _State
     ) -> tuple[Endpoints | None, Outcome | None, Outcome | None]:
         """(endpoints or None, why not reachable, why not ready)."""
-        try:
-            credential = await self._credential(server)
-        except AdministratorMustAct as missing:
-            credential, state.obstacle = None, missing
-        if credential is not None and state.obstacle is not None:
-            state.obstacle = None
-            self._release(state)
+        credential = await self._credential(server, state)
         remote = state.connection.remote if state.connection else self._connect(_name(server))
         try:
             endpoints = await discover(
@@ -208,34 +229,39 @@ class AuthorizationServers:
             )
         except Outcome as outcome:
             state.failures += isinstance(outcome, ServerUnavailable)
+            return server.published_endpoints, outcome, outcome
+        finally:
             if state.connection is None:
                 await remote.aclose()
-            return server.published_endpoints, outcome, outcome
-        if state.connection is None:
-            await remote.aclose()
         state.failures = 0
-        if credential is not None:
-            try:
-                await self._open(server, state, endpoints, credential)
-            except AdministratorMustAct as unusable:
-                return endpoints, None, unusable
+        await self._open(server, state, endpoints, credential)
         return endpoints, None, state.obstacle or state.refused
 
-    async def _credential(self, server: AuthorizationServer) -> str:
-        """The initial access token, read live each time: a corrected Secret must not wait for a watch."""
+    async def _credential(self, server: AuthorizationServer, state: _State) -> str | None:
+        """The initial access token, read live each time: a corrected Secret must not wait for a watch.
+
+        None where there is none that could be sent; `state.obstacle` says why, and who waited for one is released.
+        """
         name, namespace = server.credentials_secret, server.meta.namespace
         secret = await self._cluster.get(SECRET, namespace, name)
         value = b64decode((secret or {}).get("data", {}).get("token", "")).decode(errors="replace").strip()
-        if not value:
-            text = (
-                f"Secret {namespace}/{name} (spec.registration.credentialsSecret) "
-                f"{'has no key token' if secret else 'does not exist'}; create it with the initial access token"
-            )
-            raise AdministratorMustAct(reasons.CREDENTIALS_SECRET_MISSING, text)
-        return value
+        if is_bearer_token(value):
+            if state.obstacle is not None:
+                state.obstacle = None
+                self._release(state)
+            return value
+        fault = "does not exist" if secret is None else "has no key token that could be sent (RFC 6750 section 2.1)"
+        text = (
+            f"Secret {namespace}/{name} (spec.registration.credentialsSecret) {fault}; "
+            "create it with the server's initial access token"
+        )
+        state.obstacle = AdministratorMustAct(reasons.CREDENTIALS_SECRET_MISSING, text)
+        return None
 
-    async def _open(self, server: AuthorizationServer, state: _State, endpoints: Endpoints, credential: str) -> None:
-        digest = hashlib.sha256(credential.encode()).hexdigest()
+    async def _open(
+        self, server: AuthorizationServer, state: _State, endpoints: Endpoints, credential: str | None
+    ) -> None:
+        digest = hashlib.sha256((credential or "").encode()).hexdigest()
         content = f"{server.meta.uid} {server.meta.generation} {endpoints} {digest}"
         fingerprint = hashlib.sha256(content.encode()).hexdigest()
         if state.connection is not None and state.connection.fingerprint == fingerprint:
@@ -243,20 +269,15 @@ class AuthorizationServers:
         if state.credential_digest not in (None, digest):
             state.refused = None  # another credential has not been refused
         state.credential_digest = digest
-        await self._disconnect(state)
         remote = self._connect(_name(server))
-        try:
-            driver = DynamicClientRegistration(
-                remote,
-                endpoints,
-                credential,
-                idempotency_honoured=server.idempotency_honoured,
-                manages_clients=bool((server.status.get("capabilities") or {}).get("update")),
-            )
-        except AdministratorMustAct as unusable:
-            state.obstacle = unusable
-            await remote.aclose()
-            raise
+        driver = DynamicClientRegistration(
+            remote,
+            endpoints,
+            credential,
+            idempotency_honoured=server.idempotency_honoured,
+            manages_clients=bool((server.status.get("capabilities") or {}).get("update")),
+        )
+        await self._disconnect(state)
         remote.breaker.on_close = lambda: self._release(state)
         state.connection = Connection(fingerprint, remote, endpoints, driver, TokenEndpoint(remote, endpoints))
         self._release(state)
@@ -316,7 +337,7 @@ class AuthorizationServers:
         self._cache.put(AUTHORIZATION_SERVER, body)
         await self._tell(server, old, conditions)
         if _concerns_services(old, status):
-            self._wake_services(server)
+            self._wake_services(server.reference)
 
     async def _tell(self, server: AuthorizationServer, old: Mapping[str, Any], conditions: list[Condition]) -> None:
         tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
@@ -342,20 +363,31 @@ class AuthorizationServers:
         ):
             return int(old)
         state.counted = self._clock()
-        total = 0
-        for entry in self._cache.all(SECRET):
-            metadata = entry.body()["metadata"]
-            if metadata.get("labels", {}).get(LABEL_COMPONENT) != COMPONENT_LEDGER:
-                continue
-            record = Record.model_validate_json(metadata["annotations"][ANNOTATION])
-            total += record.server == str(server.reference) and record.client_id is not None
-        return total
+        return sum(self._ledger_server(entry) == str(server.reference) for entry in self._cache.all(SECRET))
 
-    def _wake_services(self, server: AuthorizationServer) -> None:
-        """All services that use this server look again: it came, went, or moved."""
+    def _ledger_server(self, entry: Cached) -> str | None:
+        """Which AuthorizationServer a ledger entry's client lives at; None: no client, or no ledger entry of ours.
+
+        Only Secrets of the operator's own namespace count: anybody may label one of theirs as a ledger entry.
+        """
+        if entry.namespace != self._namespace or not entry.name.startswith(LEDGER_PREFIX):
+            return None
+        known = self._ledger.get(entry.name)
+        if known is None or known[0] != entry.resource_version:
+            annotations = entry.body()["metadata"].get("annotations") or {}
+            try:
+                record = Record.model_validate_json(annotations.get(ANNOTATION, ""))
+                place = record.server if record.client_id is not None else None
+            except ValueError:
+                place = None
+            known = self._ledger[entry.name] = (entry.resource_version, place)
+        return known[1]
+
+    def _wake_services(self, reference: Reference) -> None:
+        """All services that use this server look again: it came, went, moved, or allows others."""
         for entry in self._cache.all(PROTECTED_SERVICE):
             service = ProtectedService.parse(entry.body())
-            if server.reference in (service.server, service.recorded_server) or service.server is None:
+            if reference in (service.server, service.recorded_server) or service.server is None:
                 self._wake(service.key)
 
 
@@ -399,10 +431,11 @@ def _replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _concerns_services(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether services must look again: reachability, readiness or endpoints changed."""
+    """Whether services must look again: reachability, readiness, endpoints, or anything in spec changed."""
 
     def facts(status: Mapping[str, Any]) -> object:
         conditions = status.get("conditions") or ()
-        return [(c["type"], c["status"], c["reason"]) for c in conditions], status.get("endpoints")
+        told = [(c["type"], c["status"], c["reason"]) for c in conditions]
+        return told, status.get("endpoints"), status.get("observedGeneration")
 
     return facts(old) != facts(new)

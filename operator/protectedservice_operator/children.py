@@ -16,20 +16,21 @@ from typing import Any, Final
 from . import manifests, plan, reasons
 from .cache import Cache
 from .cluster_api import ClusterApi
-from .drift import differs
+from .drift import differences, differs
 from .errors import AdministratorMustAct, Conflict, NotFound, Rejected, Wait, foreign_text
 from .events import Tell
 from .metrics import Metrics
 from .observed import Observed
 from .registration.registrar import Registrar
-from .resource import CONFIG_MAP, DEPLOYMENT, PROTECTED_SERVICE, SECRET, Kind, ProtectedService
+from .resource import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, SECRET, Key, Kind, ProtectedService
 
 logger = logging.getLogger(__name__)
 
 FIGHT_WINDOW: Final = 600.0  # seconds in which the same intruder may come back (design: ten minutes)
 FIGHT_LIMIT: Final = 3  # times, before the operator stops removing it
 TRUCE: Final = 3600.0  # seconds until it tries again
-ROLLOUT_RETRY: Final = 5.0  # seconds until a rollout that waits for its turn looks again
+ROLLOUT_RETRY: Final = 30.0  # seconds until a rollout that waits looks again, should nobody have woken it
+ROLLOUT_PATIENCE: Final = 600.0  # seconds a rollout may hold its turn: a Deployment's own progress deadline
 
 
 class Children:
@@ -40,14 +41,17 @@ class Children:
         cluster: ClusterApi,
         cache: Cache,
         registrar: Registrar,
+        wake: Callable[[Key], None],
         *,
         metrics: Metrics | None = None,
         rollout_concurrency: int = 10,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cluster, self._cache, self._registrar = cluster, cache, registrar
+        self._cluster, self._cache, self._registrar, self._wake = cluster, cache, registrar, wake
         self._metrics, self._rollouts, self._clock = metrics, rollout_concurrency, clock
         self._fights: dict[tuple[str, str, str], deque[float]] = {}
+        self._rolling: dict[str, float] = {}  # uid of a service -> until when its rollout counts
+        self._waiting: dict[Key, None] = {}  # in the order in which they asked
 
     def forget(self, uid: str) -> None:
         """The service is gone."""
@@ -63,7 +67,9 @@ class Children:
             if live is not None and not differs(step.manifest, live):
                 return  # the watch is behind; the cache knows it now
         if step.kind is DEPLOYMENT and live is not None:
-            self._await_turn(observed, live, step)
+            self._take_turn(observed, step)
+        if step.repair and step.differences:
+            self._fight(service, step.kind, ", ".join(step.differences))
         if live is not None:
             manifest["metadata"] = {**manifest["metadata"], "uid": live["metadata"]["uid"]}
         body = await self._write(service, step.kind, manifest)
@@ -72,8 +78,8 @@ class Children:
                 self._metrics.drift_repairs.labels(kind=step.kind.kind).inc()
             await tell("Normal", reasons.REPAIRED, f"Put {step.kind} {name} right: {step.why}")
         logger.info("Applied %s %s/%s: %s", step.kind, service.meta.namespace, name, step.why)
-        if differs(step.manifest, body):
-            self._fight(service, step.kind, "fields")
+        if left := differences(step.manifest, body):  # admission changed it on its way in
+            self._fight(service, step.kind, ", ".join(left))
 
     async def _look(self, service: ProtectedService, kind: Kind, name: str) -> Mapping[str, Any] | None:
         """The object of a child's name, live, because the cache knows none that is ours.
@@ -84,6 +90,8 @@ class Children:
         if live is None:
             return None
         owner = next((o for o in live["metadata"].get("ownerReferences") or () if o.get("controller")), None)
+        if owner is None and _applied_by_us(live):
+            return live  # ours, robbed of its owner
         if owner is None or owner["uid"] != service.meta.uid:
             text = (
                 f"{kind} {service.meta.namespace}/{name} exists and does not belong to this ProtectedService; it is "
@@ -105,19 +113,35 @@ class Children:
         self._cache.put(kind, body)
         return body
 
-    def _await_turn(self, observed: Observed, live: Mapping[str, Any], step: plan.Apply) -> None:
-        """An operator upgrade rolls only so many workloads at a time; an edit of the service rolls at once."""
-        seen = observed.service.status.get("observedGeneration")
-        if seen != observed.service.meta.generation or step.repair:
+    def _take_turn(self, observed: Observed, step: plan.Apply) -> None:
+        """An operator upgrade rolls only so many workloads at a time; an edit of the service rolls at once.
+
+        Raises Wait (RolloutQueued) when it is not this one's turn. A rollout that does not end keeps its turn for ten
+        minutes only, so that nobody's broken pods stop the upgrade of everybody else.
+        """
+        meta, now = observed.service.meta, self._clock()
+        if observed.service.status.get("observedGeneration") != meta.generation or step.repair:
             return
-        rolling = sum(
-            _rolls(entry.body())
-            for entry in self._cache.all(DEPLOYMENT)
-            if entry.owner_kind == PROTECTED_SERVICE.kind and entry.owner_uid != observed.service.meta.uid
-        )
-        if rolling >= self._rollouts and not _rolls(live):
-            text = f"{rolling} other workloads are rolling out; this one waits for its turn"
-            raise Wait(reasons.PROGRESSING, text, retry_after=ROLLOUT_RETRY)
+        self.turns_over()
+        if meta.uid not in self._rolling and len(self._rolling) >= self._rollouts:
+            self._waiting[observed.service.key] = None
+            text = "other workloads are rolling out after an upgrade of the operator; this one waits for its turn"
+            raise Wait(reasons.ROLLOUT_QUEUED, text, retry_after=ROLLOUT_RETRY)
+        self._rolling[meta.uid] = now + ROLLOUT_PATIENCE
+
+    def turns_over(self) -> None:
+        """Take the turns of rollouts that ended, or took too long, and wake as many that wait."""
+        if not self._rolling:
+            return
+        now = self._clock()
+        self._rolling = {uid: until for uid, until in self._rolling.items() if until > now and not self._rolled(uid)}
+        for key in list(self._waiting)[: max(0, self._rollouts - len(self._rolling))]:
+            del self._waiting[key]
+            self._wake(key)
+
+    def _rolled(self, uid: str) -> bool:
+        deployments = [entry.body() for entry in self._cache.owned_by(uid) if entry.kind == DEPLOYMENT]
+        return not any(_rolls(deployment) for deployment in deployments)
 
     async def evict(self, step: plan.Evict, observed: Observed, tell: Tell) -> None:
         """Remove what apply leaves in place, only from the version that was looked at."""
@@ -183,6 +207,12 @@ class Children:
                 raise Conflict(reasons.PENDING, "the credentials Secret moved") from moved
             self._cache.put(SECRET, body)
         logger.info("Wrote the credentials Secret %s/%s", service.meta.namespace, service.credentials_secret)
+
+
+def _applied_by_us(live: Mapping[str, Any]) -> bool:
+    """Whether our server-side apply made this object, by its managedFields."""
+    managers = live["metadata"].get("managedFields") or ()
+    return any(entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply" for entry in managers)
 
 
 def _rolls(deployment: Mapping[str, Any]) -> bool:

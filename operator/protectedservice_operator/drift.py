@@ -10,11 +10,9 @@ Two questions, because server-side apply answers only the first:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
-
-from .resource import ANNOTATION_DESIRED_HASH
 
 # How list items are told apart, by the name of the list (the API's own merge keys).
 _MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -35,19 +33,32 @@ _SUFFIXES: Final = {
 _QUANTITY: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]?i?)")
 
 # Paths in a Deployment and a Service that are ours alone: whatever stands there beside what we want is removed.
+_CLOSED_DEPLOYMENT_FIELDS: Final = ("paused",)
 _CLOSED_POD_FIELDS: Final = (
     "initContainers", "hostNetwork", "hostPID", "hostIPC", "hostAliases", "shareProcessNamespace", "nodeName",
     "hostUsers", "subdomain", "hostname", "dnsConfig", "runtimeClassName",
 )  # fmt: skip
-_CLOSED_CONTAINER_FIELDS: Final = ("command", "args", "envFrom", "lifecycle", "volumeDevices", "workingDir", "stdin")
+_CLOSED_CONTAINER_FIELDS: Final = (
+    "command",
+    "args",
+    "envFrom",
+    "lifecycle",
+    "volumeDevices",
+    "workingDir",
+    "stdin",
+    "startupProbe",
+)
+MENTIONED: Final = 10  # paths of differences that are told; the rest goes with them
 
 
 def differs(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether applying `desired` would change `live`: another desired-hash, or an owned field that is not as wanted."""
-    wanted = desired["metadata"]["annotations"].get(ANNOTATION_DESIRED_HASH)
-    if (live["metadata"].get("annotations") or {}).get(ANNOTATION_DESIRED_HASH) != wanted:
-        return True
-    return not _covers(desired, live, "")
+    """Whether applying `desired` would change `live`."""
+    return bool(differences(desired, live))
+
+
+def differences(desired: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
+    """Paths of what applying `desired` would change in `live`: the desired-hash, and owned fields not as wanted."""
+    return list(_uncovered(desired, live, "", ""))[:MENTIONED]
 
 
 def intruders(desired: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
@@ -65,19 +76,50 @@ def intruders(desired: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
 
 def _deployment_intruders(desired: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
     path = "/spec/template/spec"
+    found = _additions(desired["spec"], live["spec"], _CLOSED_DEPLOYMENT_FIELDS, "/spec")
     want, have = desired["spec"]["template"]["spec"], live["spec"]["template"]["spec"]
-    found = [f"{path}/{name}" for name in _CLOSED_POD_FIELDS if have.get(name) and name not in want]
+    found += _additions(want, have, _CLOSED_POD_FIELDS, path)
+    found += _closed(want["securityContext"], have.get("securityContext"), f"{path}/securityContext")
     found += _strangers(want, have, "containers", path) + _strangers(want, have, "volumes", path)
-    wanted = {container["name"]: container for container in want["containers"]}
-    for index, container in enumerate(have.get("containers") or ()):
-        ours = wanted.get(container["name"])
-        if ours is None:
-            continue
-        here = f"{path}/containers/{index}"
-        found += [f"{here}/{name}" for name in _CLOSED_CONTAINER_FIELDS if container.get(name) and name not in ours]
+    for ours, theirs, here in _pairs(want, have, "volumes", path):
+        for source in ("configMap", "secret"):
+            if source in ours:
+                found += _closed(ours[source], theirs.get(source), f"{here}/{source}")
+    for ours, theirs, here in _pairs(want, have, "containers", path):
+        found += _additions(ours, theirs, _CLOSED_CONTAINER_FIELDS, here)
+        found += _closed(ours["securityContext"], theirs.get("securityContext"), f"{here}/securityContext")
         for items in ("env", "volumeMounts", "ports"):
-            found += _strangers(ours, container, items, here)
+            found += _strangers(ours, theirs, items, here)
+        for mine, other, there in _pairs(ours, theirs, "ports", here):
+            found += _closed(mine, other, there)
     return found
+
+
+def _additions(want: Mapping[str, Any], have: Mapping[str, Any], fields: Sequence[str], path: str) -> list[str]:
+    """Fields of this list that somebody set and we do not."""
+    return [f"{path}/{name}" for name in fields if have.get(name) and name not in want]
+
+
+def _closed(want: Mapping[str, Any], have: Mapping[str, Any] | None, path: str) -> list[str]:
+    """Whatever stands in `have`, at any depth of its maps, without being wanted."""
+    found = []
+    for key, value in (have or {}).items():
+        if key not in want:
+            found.append(f"{path}/{_escaped(key)}")
+        elif isinstance(value, Mapping) and isinstance(want[key], Mapping):
+            found += _closed(want[key], value, f"{path}/{_escaped(key)}")
+    return found
+
+
+def _pairs(
+    want: Mapping[str, Any], have: Mapping[str, Any], items: str, path: str
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
+    """Each wanted item with the one that stands in its place, and where that is."""
+    wanted = {_identity(item, items): item for item in want.get(items) or ()}
+    for index, item in enumerate(have.get(items) or ()):
+        ours = wanted.get(_identity(item, items))
+        if ours is not None:
+            yield ours, item, f"{path}/{items}/{index}"
 
 
 def _service_intruders(desired: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
@@ -111,28 +153,33 @@ def _identity(item: Mapping[str, Any], items: str) -> object:
     return next((item[key] for key in _MERGE_KEYS[items] if key in item), None)
 
 
-def _covers(want: object, have: object, field: str) -> bool:
-    """Whether every leaf of `want` stands in `have`."""
+def _uncovered(want: object, have: object, field: str, path: str) -> Iterator[str]:
+    """Paths of the leaves of `want` that do not stand in `have`."""
     if isinstance(want, Mapping):
         if not isinstance(have, Mapping):
-            return not want and have is None
-        if field in _QUANTITY_FIELDS:
-            return all(key in have and _quantity(have[key]) == _quantity(value) for key, value in want.items())
-        return all(_covers(value, have.get(key), key) for key, value in want.items())
-    if isinstance(want, Sequence) and not isinstance(want, str):
-        return _covers_list(want, have, field)
-    if want is False and have is None:  # the API server drops some false booleans
-        return True
-    return bool(want == have)
+            if want or have is not None:
+                yield path
+        elif field in _QUANTITY_FIELDS:
+            yield from (f"{path}.{key}" for key, value in want.items() if _quantity(have.get(key)) != _quantity(value))
+        else:
+            for key, value in want.items():
+                yield from _uncovered(value, have.get(key), key, f"{path}.{key}" if path else key)
+    elif isinstance(want, Sequence) and not isinstance(want, str):
+        yield from _uncovered_items(want, have, field, path)
+    elif want != have and not (want is False and have is None):  # the API server drops some false booleans
+        yield path
 
 
-def _covers_list(want: Sequence[Any], have: object, field: str) -> bool:
-    if not isinstance(have, Sequence):
-        return not want
+def _uncovered_items(want: Sequence[Any], have: object, field: str, path: str) -> Iterator[str]:
+    items: Sequence[Any] = have if isinstance(have, Sequence) else ()
     if field not in _MERGE_KEYS:
-        return list(want) == list(have)
-    by_identity = {_identity(item, field): item for item in have}
-    return all(_covers(item, by_identity.get(_identity(item, field)), "") for item in want)
+        if list(want) != list(items):
+            yield path
+        return
+    by_identity = {_identity(item, field): item for item in items}
+    for item in want:
+        identity = _identity(item, field)
+        yield from _uncovered(item, by_identity.get(identity), "", f"{path}[{identity}]")
 
 
 def _quantity(value: object) -> Decimal | str:

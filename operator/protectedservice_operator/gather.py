@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from . import reasons
@@ -65,7 +66,7 @@ class Gatherer:
             unreachable=self._servers.unreachable(server) if server else None,
             refused=self._servers.refused(server) if server else None,
             namespace_labels=(namespace.body()["metadata"].get("labels") or {}) if namespace else {},
-            audience_holder=self.audiences.holder(service, reference),
+            audience_holder=self.audiences.holder(service, reference, ledger),
             ledger=ledger,
             ledger_digests=ledger_entry.digests if ledger_entry else {},
             projection=Projection(
@@ -76,7 +77,7 @@ class Gatherer:
             children={
                 (entry.kind, entry.name): entry.body()
                 for entry in self._cache.owned_by(meta.uid)
-                if entry.kind in _CHILDREN
+                if entry.kind in _CHILDREN and entry.namespace == meta.namespace
             },
             pods=pods,
             mounted_config_maps=mounted,
@@ -101,8 +102,18 @@ class Gatherer:
         if self._audiences is None:
             self._audiences = Audiences(self._settings.default_server)
             for entry in self._cache.all(PROTECTED_SERVICE):
-                self._audiences.put(ProtectedService.parse(entry.body()))
+                service = ProtectedService.parse(entry.body())
+                self._audiences.put(service, self.ledger(service))
         return self._audiences
+
+    def ledger(self, service: ProtectedService) -> Record | None:
+        """What the ledger says of this service, secrets left out."""
+        entry = self._cache.get(SECRET, self._namespace, secret_name(service.meta.uid))
+        return ledger_record(entry.body()) if entry else None
+
+    def ready_pods(self, service: ProtectedService) -> tuple[Pod, ...]:
+        """The pods that serve at this moment."""
+        return self._pods(service)[0]
 
     def _pods(self, service: ProtectedService) -> tuple[tuple[Pod, ...], frozenset[str]]:
         bodies = [entry.body() for entry in self._cache.of_service(POD, service.meta.namespace, service.meta.name)]
@@ -122,46 +133,65 @@ class Gatherer:
             self._verifier.recognise(service.meta.uid, [pod.name for pod in pods])
 
 
-class Audiences:
-    """Which service holds which audience at which AuthorizationServer: among namespaces, the oldest.
+@dataclass(frozen=True, order=True)
+class _Claim:
+    """One service's claim to an audience; the lowest wins."""
 
-    A service that never got to register holds nothing against an older one, and two of one namespace may share.
+    unheld: bool  # False sorts first: a client that is registered with the audience holds it
+    created: str
+    uid: str
+    namespace: str
+    name: str
+
+
+class Audiences:
+    """Which service holds which audience at which AuthorizationServer.
+
+    Who is registered with it holds it; among those who are not, the oldest may. Only claims of other namespaces stand
+    in the way: two services of one namespace may share.
     """
 
     def __init__(self, default: Reference | None) -> None:
         self._default = default
-        self._holders: dict[tuple[Reference, str], dict[str, tuple[str, str, str, str]]] = {}
+        self._claims: dict[tuple[Reference, str], dict[str, _Claim]] = {}
         self._places: dict[str, tuple[Reference, str]] = {}
 
-    def put(self, service: ProtectedService) -> None:
-        """Take in a service as it is now."""
-        self.remove(service.meta.uid)
+    def put(self, service: ProtectedService, ledger: Record | None) -> list[Key]:
+        """Take in a service as it is now; returns who may move up because it gave its place up."""
+        meta = service.meta
         reference = service.server or service.recorded_server or self._default
-        if service.audience is None or reference is None:
-            return
-        place, meta = (reference, service.audience), service.meta
-        self._places[meta.uid] = place
-        self._holders.setdefault(place, {})[meta.uid] = (meta.created, meta.uid, meta.namespace, meta.name)
+        place = (reference, service.audience) if reference is not None and service.audience is not None else None
+        freed = self.remove(meta.uid) if self._places.get(meta.uid) != place else []
+        if place is not None:
+            self._places[meta.uid] = place
+            self._claims.setdefault(place, {})[meta.uid] = _claim(service, ledger)
+        return freed
 
     def remove(self, uid: str) -> list[Key]:
         """Forget a service; returns who may move up."""
         place = self._places.pop(uid, None)
         if place is None:
             return []
-        holders = self._holders[place]
-        del holders[uid]
-        if not holders:
-            del self._holders[place]
-        return [Key(PROTECTED_SERVICE.kind, namespace, name) for _, _, namespace, name in holders.values()]
+        claims = self._claims[place]
+        del claims[uid]
+        if not claims:
+            del self._claims[place]
+        return [Key(PROTECTED_SERVICE.kind, claim.namespace, claim.name) for claim in claims.values()]
 
-    def holder(self, service: ProtectedService, reference: Reference | None) -> str | None:
-        """namespace/name of an older service of another namespace with this audience, if there is one."""
+    def holder(self, service: ProtectedService, reference: Reference | None, ledger: Record | None) -> str | None:
+        """namespace/name of the service of another namespace that has this audience, if there is one."""
         if service.audience is None or reference is None:
             return None
-        holders = self._holders.get((reference, service.audience), {})
-        mine = (service.meta.created, service.meta.uid, service.meta.namespace, service.meta.name)
-        others = [other for other in holders.values() if other < mine and other[2] != service.meta.namespace]
-        return f"{min(others)[2]}/{min(others)[3]}" if others else None
+        mine = _claim(service, ledger)
+        claims = self._claims.get((reference, service.audience), {}).values()
+        others = [claim for claim in claims if claim < mine and claim.namespace != mine.namespace]
+        return f"{min(others).namespace}/{min(others).name}" if others else None
+
+
+def _claim(service: ProtectedService, ledger: Record | None) -> _Claim:
+    meta = service.meta
+    holds = ledger is not None and ledger.client_id is not None and ledger.audience == service.audience
+    return _Claim(not holds, meta.created, meta.uid, meta.namespace, meta.name)
 
 
 def ledger_record(body: Mapping[str, Any]) -> Record:

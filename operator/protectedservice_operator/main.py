@@ -105,6 +105,7 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
         events,
         wake,
         connect=lambda name: Remote(name, observe=observe),
+        namespace=config.namespace,
         honoured_namespaces=facts.honoured_namespaces,
         probe_interval=config.probe_interval,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import manifests, reasons
 from .drift import differs
@@ -68,6 +69,7 @@ class Observed:
     proof: Proof | None = None
     proof_due: bool = False  # time, or a pod that has not been proved
     proof_running: bool = False
+    memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was worked out already
 
 
 def wanted_metadata(service: ProtectedService, settings: Settings, attempt8: str) -> ClientMetadata:
@@ -80,11 +82,32 @@ def wanted_metadata(service: ProtectedService, settings: Settings, attempt8: str
 def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mapping[str, Any]]] | None:
     """The children in the order of their creation, or None while the client or the endpoints are not known.
 
-    The endpoints come from the AuthorizationServer's status, not from a live answer: an outage changes no policy.
+    The endpoints come from the AuthorizationServer's status, not from a live answer: an outage changes no policy. An
+    AuthorizationServer that names another server now changes none either: our client is not known there.
     """
+    if "children" not in observed.memory:
+        observed.memory["children"] = _children(observed, settings)
+    found: list[tuple[Kind, Mapping[str, Any]]] | None = observed.memory["children"]
+    return found
+
+
+def server_changed(observed: Observed) -> bool:
+    """Whether the AuthorizationServer object now names another server than the one that made our client."""
+    record, endpoints = observed.ledger, observed.server.published_endpoints if observed.server else None
+    if record is None or record.registration_endpoint is None or endpoints is None or endpoints.registration is None:
+        return False
+    return _origin(record.registration_endpoint) != _origin(endpoints.registration)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mapping[str, Any]]] | None:
     server, record = observed.server, observed.ledger
     endpoints = server.published_endpoints if server else None
-    if server is None or endpoints is None or record is None or record.client_id is None:
+    if server is None or endpoints is None or record is None or record.client_id is None or server_changed(observed):
         return None
     if observed.service.upstream is not None and observed.service.upstream.name == observed.service.child_name:
         return None
@@ -114,7 +137,7 @@ def projected(observed: Observed) -> bool:
         projection is not None
         and projection.owner_uid == observed.service.meta.uid
         and projection.labels.get(LABEL_WATCH) == "true"
-        and "client_id" in wanted
+        and wanted.keys() >= {"client_id", "client_secret"}
         and dict(projection.digests) == {key: wanted.get(key) for key in ("client_id", "client_secret")}
     )
 

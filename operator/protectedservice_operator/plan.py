@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from . import reasons
-from .drift import differs, intruders
+from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, ServerUnavailable, UserMustEdit, Wait
 from .observed import (
     Observed,
@@ -23,6 +23,7 @@ from .observed import (
     has_client,
     projected,
     proved_template,
+    server_changed,
     wanted_children,
     wanted_metadata,
     wanted_template,
@@ -89,11 +90,15 @@ class Project(Step):
 
 @dataclass(frozen=True, slots=True)
 class Apply(Step):
-    """Server-side apply of a child. `repair`: it was as wanted before, somebody changed or removed it."""
+    """Server-side apply of a child. `repair`: it was as wanted before, somebody changed or removed it.
+
+    `differences` are the paths of what was changed, if anything is there at all.
+    """
 
     kind: Kind
     manifest: Mapping[str, Any] = field(compare=False)
     repair: bool = False
+    differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,11 @@ class Unregister(Step):
 @dataclass(frozen=True, slots=True)
 class Abandon(Step):
     """Give up an intent that cannot be continued: nothing is known to delete. Counted as uncertain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(Step):
+    """Drop a ledger entry that never had a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,15 +256,24 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
     return Register(phase, "an interrupted registration is given up", abandoned=True)
 
 
+def _server_changed(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+    """The client lives elsewhere: its handle and its secret are nothing to the server that is named now."""
+    if not server_changed(observed) or observed.ledger is None:
+        return None
+    text = (
+        f"AuthorizationServer {observed.ledger.server} now names another server than the one that made client "
+        f"{observed.ledger.client_id}; name the old one again, or delete this ProtectedService and apply it anew"
+    )
+    return Blocked(reasons.CLIENT_REGISTERED, AdministratorMustAct(reasons.SERVER_CHANGED, text))
+
+
 def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
         return None
     metadata = wanted_metadata(observed.service, settings, record.tag_attempt)
     if record.state is State.REGISTERED and record.metadata_digest == metadata.digest():
-        if record.fault is not None:
-            return Blocked(phase, UserMustEdit(reasons.SCOPE_NOT_GRANTED, record.fault))
-        return None
+        return None if record.fault is None else Blocked(phase, UserMustEdit(record.fault.reason, record.fault.message))
     if not _may_register(observed, settings):
         return None
     if record.state is State.REGISTERED and (refusal := _refusal_in_force(record, metadata, now)) is not None:
@@ -268,6 +287,9 @@ def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step
 def _projection_differs(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
     if not has_client(observed) or projected(observed):
         return None
+    if "client_secret" not in observed.ledger_digests:
+        text = "the authorization server gave the client no secret; see ClientRegistered"
+        return Blocked(reasons.CREDENTIALS_READY, UserMustEdit(reasons.INVALID_CLIENT_METADATA, text))
     return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger")
 
 
@@ -277,13 +299,17 @@ def _workload_differs(observed: Observed, settings: Settings, now: float) -> Ste
         return None
     for kind, manifest in wanted:
         live = observed.children.get((kind, manifest["metadata"]["name"]))
-        if live is None or differs(manifest, live):
+        name = manifest["metadata"]["name"]
+        if live is None:
             repair = _was_wanted(observed, kind, manifest, live)
-            why = f"{kind} {manifest['metadata']['name']} is {'missing' if live is None else 'not as wanted'}"
-            return Apply(reasons.WORKLOAD_AVAILABLE, why, kind, manifest, repair)
+            return Apply(reasons.WORKLOAD_AVAILABLE, f"{kind} {name} is missing", kind, manifest, repair)
+        if changed := tuple(differences(manifest, live)):
+            repair = _was_wanted(observed, kind, manifest, live)
+            why = f"{kind} {name} is not as wanted at {', '.join(changed)}"
+            return Apply(reasons.WORKLOAD_AVAILABLE, why, kind, manifest, repair, changed)
         strangers = intruders(manifest, live)
         if strangers:
-            name, version = manifest["metadata"]["name"], live["metadata"]["resourceVersion"]
+            version = live["metadata"]["resourceVersion"]
             why = f"{kind} {name} holds what is not ours: {', '.join(strangers)}"
             return Evict(reasons.WORKLOAD_AVAILABLE, why, kind, name, version, tuple(strangers))
     return None
@@ -326,6 +352,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _upstream_is_the_service_itself,
     _audience_taken,
     _finalizer_missing,
+    _server_changed,
     _client_unregistered,
     _client_outdated,
     _projection_differs,
@@ -359,10 +386,21 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
     record, phase = observed.ledger, reasons.CLIENT_REGISTERED
     if record is None or record.state is not State.REGISTERING:
         return None
-    honoured = observed.server is not None and observed.server.idempotency_honoured
+    # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
+    honoured = observed.server is None or observed.server.idempotency_honoured
     if not honoured or now - record.attempt_started >= IDEMPOTENCY_WINDOW:
         return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
     return StartDeletion(phase, "the object is deleted")
+
+
+def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """Every attempt was refused, or none was ever made: there is nothing to ask of any server."""
+    record = observed.ledger
+    if record is None or record.client_id is not None or record.intent is not None:
+        return None
+    if record.state not in (State.IDLE, State.DELETING):
+        return None
+    return Discard(reasons.CLIENT_REGISTERED, "no client was ever made")
 
 
 def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
@@ -382,6 +420,8 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
         )
         return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
     obstacle = observed.unreachable
+    if server_changed(observed):
+        obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
     if obstacle is not None:
         text = f"waiting to delete client {observed.ledger.client_id}: {obstacle.message}"
         text += f"; {_until(observed.ledger, settings)}"
@@ -400,6 +440,7 @@ _DELETION: Final[tuple[Check, ...]] = (
     _nothing_to_release,
     _deadline_passed,
     _intent_without_client,
+    _no_client_was_made,
     _deletion_not_started,
     _client_not_deleted,
 )

@@ -20,12 +20,15 @@ from .children import Children
 from .cluster_api import ClusterApi
 from .errors import (
     AdministratorMustAct,
+    ClusterUnavailable,
     Conflict,
     NotFound,
     Outcome,
+    Rejected,
     ServerUnavailable,
     UserMustEdit,
     Wait,
+    foreign_text,
 )
 from .events import EventType, Recorder, Tell
 from .gather import Gatherer, ledger_record
@@ -79,7 +82,7 @@ class Reconcile:
         self._namespace = namespace
         self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
         self._children = Children(
-            cluster, cache, registrar, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
+            cluster, cache, registrar, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
         self._uids: dict[Key, str] = {}
 
@@ -100,8 +103,14 @@ class Reconcile:
         if service is None:
             return None
         self._uids[key] = service.meta.uid
-        self._gatherer.audiences.put(service)
-        return await self._pass(key, service)
+        self._children.turns_over()
+        for waiting in self._gatherer.audiences.put(service, self._gatherer.ledger(service)):
+            self._wake(waiting)
+        try:
+            return await self._pass(key, service)
+        except Rejected as rejected:
+            text = f"the cluster refuses what the operator writes about {key}: {foreign_text(rejected.message)}"
+            raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from rejected
 
     # --- the pass ----------------------------------------------------------------------------------------------------
 
@@ -118,9 +127,16 @@ class Reconcile:
                 continue
             try:
                 await self._act(found, observed)
-            except Conflict:
-                raise  # what this pass believes is out of date: begin again, and say nothing
+            except (Conflict, ClusterUnavailable):
+                raise  # what this pass believes is out of date, or cannot be told: begin again, and say nothing
+            except NotFound as gone:
+                raise Conflict(reasons.PENDING, f"something of {key} went away meanwhile") from gone
+            except Rejected as rejected:
+                text = f"the cluster refuses what the operator writes: {foreign_text(rejected.message)}"
+                settled[found.phase] = AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text)
             except Outcome as outcome:
+                if outcome.reason == reasons.ROLLOUT_QUEUED:
+                    raise  # the old template serves on: nothing of status has changed
                 settled[found.phase] = outcome
                 self._park(observed, outcome, key)
             if isinstance(found, plan.Release):
@@ -157,7 +173,14 @@ class Reconcile:
         match step:
             case plan.AddFinalizer():
                 await self._set_finalizers(observed.service, [*observed.service.meta.finalizers, FINALIZER])
-            case plan.Register() | plan.Update() | plan.StartDeletion() | plan.Unregister() | plan.Abandon():
+            case (
+                plan.Register()
+                | plan.Update()
+                | plan.StartDeletion()
+                | plan.Unregister()
+                | plan.Abandon()
+                | plan.Discard()
+            ):
                 await self._act_on_client(step, observed, tell)
             case plan.Project():
                 await self._children.project(observed)
@@ -186,6 +209,8 @@ class Reconcile:
                 await self._registrar.start_deletion(observed.service.meta)
             case plan.Abandon():
                 await self._registrar.abandon(observed.service.meta, tell)
+            case plan.Discard():
+                await self._registrar.discard(observed.service.meta)
 
     # --- the client --------------------------------------------------------------------------------------------------
 
@@ -201,6 +226,7 @@ class Reconcile:
         connection = await self._connection(observed)
         if server is None:
             raise TypeError("a connection without an AuthorizationServer")
+        self._servers.claim_trial(server)
         try:
             await self._registrar.register(
                 service.meta,
@@ -359,7 +385,7 @@ class Reconcile:
                 key=service.key,
                 uid=service.meta.uid,
                 template=step.template,
-                pods=observed.pods,
+                pods=lambda: self._gatherer.ready_pods(service),
                 port=manifests.SERVER_PORT,
                 scopes=service.scopes,
                 audience=service.audience,

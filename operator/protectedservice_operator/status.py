@@ -73,8 +73,6 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
     for phase, outcome in settled.items():
-        if phase == reasons.CLIENT_REGISTERED and told[phase][0] == "True":
-            continue  # a registered service stays registered while, say, the server is away
         told[phase] = ("False", outcome.reason, outcome.message)
     told[reasons.READY] = _ready_condition(observed, settings, told)
     stalled = next((o for o in settled.values() if isinstance(o, UserMustEdit | AdministratorMustAct)), None)

@@ -18,7 +18,7 @@ from typing import Final
 
 import httpx
 
-from .errors import AdministratorMustAct, Outcome, ServerUnavailable, foreign_text
+from .errors import Outcome, foreign_text
 from .proof import Check, Pod, Proof, Verdict, duration
 from .registration.driver import Registration
 from .registration.remote import USER_AGENT
@@ -33,7 +33,9 @@ PATIENCE: Final = 60.0  # seconds: the third step is given no longer (design: at
 MARGIN: Final = 2.0  # seconds added to the bound for the calls themselves
 POLL: Final = 0.25  # seconds between two questions whether a revocation has arrived
 POD_TIMEOUT: Final = 5.0  # seconds for one answer of a pod: its own introspection has 2 s by default
-CONCURRENCY: Final = 8  # proofs at once; the rest wait their turn
+CONCURRENCY: Final = 8  # proofs at once in their first two steps; the rest wait their turn
+MOST_PODS: Final = 60  # asked in one proof, and told in status
+LONGEST_TURN: Final = 60.0  # seconds for the first two steps, so that nobody keeps the others from theirs
 FIRST_RETRY: Final = 5.0  # seconds after a proof that did not succeed; doubles
 LONGEST_RETRY: Final = 300.0
 
@@ -45,7 +47,7 @@ class Subject:
     key: Key
     uid: str
     template: str
-    pods: tuple[Pod, ...]
+    pods: Callable[[], tuple[Pod, ...]]  # those that are ready at the moment of asking
     port: int
     scopes: tuple[str, ...]
     audience: str | None
@@ -89,7 +91,7 @@ class Verifier:
             trust_env=False,
             follow_redirects=False,
             timeout=POD_TIMEOUT,
-            headers={"User-Agent": USER_AGENT},
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
@@ -151,9 +153,19 @@ class Verifier:
             record.task = asyncio.create_task(self._run(subject, record), name=f"verify {subject.key}")
 
     async def _run(self, subject: Subject, record: _Record) -> None:
+        pods: tuple[Pod, ...] = ()
         try:
             async with self._turns:
-                proof = await self._prove(subject)
+                # Read now and not when the proof was asked for: a pod that has gone may have left its address to
+                # somebody else, who must not be shown a token.
+                pods = subject.pods()[:MOST_PODS]
+                async with asyncio.timeout(LONGEST_TURN):
+                    proof, third = await self._first_steps(subject, pods)
+            if third is not None:  # waiting for a revocation to arrive holds up nobody else's proof
+                proof = await self._third(subject, pods, *third)
+        except TimeoutError:
+            text = f"the first steps of the proof did not end within {LONGEST_TURN:.0f} s"
+            proof = self._ended(subject, Verdict.INCONCLUSIVE, (), text)
         except Exception:  # a bug must not end the service's proofs for good
             logger.exception("Verification of %s failed by a fault of the operator", subject.key)
             proof = self._ended(subject, Verdict.INCONCLUSIVE, (), "the operator failed to verify; see its log")
@@ -161,7 +173,7 @@ class Verifier:
             record.task = None
         record.proof = proof
         if proof.verdict in (Verdict.PROVED, Verdict.REVOCATION_NOT_PROVED):
-            record.failures, record.proved_pods = 0, frozenset(pod.name for pod in subject.pods)
+            record.failures, record.proved_pods = 0, frozenset(pod.name for pod in pods)
             record.due = self._clock() + self._interval * (0.9 + 0.2 * self._jitter())
         else:
             delay = min(FIRST_RETRY * 2.0**record.failures, LONGEST_RETRY)
@@ -170,34 +182,40 @@ class Verifier:
         logger.info("Verified %s: %s: %s", subject.key, proof.verdict.value, proof.message)
         self._wake(subject.key)
 
-    async def _prove(self, subject: Subject) -> Proof:
+    async def _first_steps(
+        self, subject: Subject, pods: tuple[Pod, ...]
+    ) -> tuple[Proof, tuple[Token, tuple[Check, ...]] | None]:
+        """Mint, ask without and with the token, revoke. The proof as it ended, or what the third step needs."""
+        if not pods:
+            return self._ended(subject, Verdict.INCONCLUSIVE, (), "no pod is ready"), None
         try:
             endpoint, registration = await subject.tokens(), await subject.registration()
             if registration is None:
-                return self._ended(subject, Verdict.INCONCLUSIVE, (), "the client is being replaced")
+                return self._ended(subject, Verdict.INCONCLUSIVE, (), "the client is being replaced"), None
             token = await endpoint.mint(
                 registration.client_id, registration.client_secret, subject.scopes, subject.audience
             )
         except TokenRefused as refused:
             text = f"the service's own client got no token for the scopes of spec: {refused}"
-            return self._ended(subject, Verdict.FAILED, (), text)
+            return self._ended(subject, Verdict.FAILED, (), text), None
         except Outcome as outcome:
-            return self._ended(subject, Verdict.INCONCLUSIVE, (), outcome.message)
+            return self._ended(subject, Verdict.INCONCLUSIVE, (), outcome.message), None
         revoked = False
+        checks: tuple[Check, ...] = ()
         try:
-            checks, fault = await self._first_two(subject, token)
+            checks, fault = await self._first_two(subject, pods, token)
             if fault is not None:
-                return self._ended(subject, fault[0], checks, fault[1])
-            if not endpoint.can_revoke:
-                text = "pods refuse without a token and accept a fresh one; the server has no revocation endpoint"
-                return self._ended(subject, Verdict.REVOCATION_NOT_PROVED, checks, text)
+                return self._ended(subject, fault[0], checks, fault[1]), None
             revoked = await endpoint.revoke(registration.client_id, registration.client_secret, token.value)
-            return await self._third(subject, token, checks)
-        except (ServerUnavailable, AdministratorMustAct) as outcome:
-            return self._ended(subject, Verdict.INCONCLUSIVE, (), outcome.message)
+            if not revoked:
+                text = "pods refuse without a token and accept a fresh one; the server has no revocation endpoint"
+                return self._ended(subject, Verdict.REVOCATION_NOT_PROVED, checks, text), None
+            return self._ended(subject, Verdict.INCONCLUSIVE, checks, ""), (token, checks)
         except TokenRefused as refused:
             text = f"pods refuse without a token and accept a fresh one; its revocation was refused: {refused}"
-            return self._ended(subject, Verdict.REVOCATION_NOT_PROVED, checks, text)
+            return self._ended(subject, Verdict.REVOCATION_NOT_PROVED, checks, text), None
+        except Outcome as outcome:
+            return self._ended(subject, Verdict.INCONCLUSIVE, (), outcome.message), None
         finally:
             if not revoked and endpoint.can_revoke:
                 await self._revoke_at_best(endpoint, registration, token)
@@ -209,9 +227,11 @@ class Verifier:
         except (Outcome, TokenRefused) as failure:
             logger.warning("A verification token could not be revoked and lives until it expires: %s", failure)
 
-    async def _first_two(self, subject: Subject, token: Token) -> tuple[tuple[Check, ...], tuple[Verdict, str] | None]:
+    async def _first_two(
+        self, subject: Subject, pods: tuple[Pod, ...], token: Token
+    ) -> tuple[tuple[Check, ...], tuple[Verdict, str] | None]:
         """Ask each pod without and with the token; (answers, what was wrong)."""
-        results = await asyncio.gather(*(self._ask_twice(subject, pod, token) for pod in subject.pods))
+        results = await asyncio.gather(*(self._ask_twice(subject, pod, token) for pod in pods))
         checks = tuple(check for check, _ in results)
         faults = [fault for _, fault in results if fault is not None]
         worst = next((fault for fault in faults if fault[0] is Verdict.FAILED), faults[0] if faults else None)
@@ -226,7 +246,7 @@ class Verifier:
                 return check, _wrong(pod, "without a token", without, "401 with a Bearer challenge")
             with_token, _ = await self._ask(subject, pod, token)
             check = replace(check, with_token=with_token)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             text = (
                 f"pod {pod.name} cannot be called at {pod.ip}:{subject.port} ({type(error).__name__}); let the "
                 "operator's pods reach that port: add a NetworkPolicy ingress rule from namespace "
@@ -239,14 +259,14 @@ class Verifier:
             return check, _wrong(pod, "with a fresh token", with_token, "204")
         return check, None
 
-    async def _third(self, subject: Subject, token: Token, checks: tuple[Check, ...]) -> Proof:
+    async def _third(self, subject: Subject, pods: tuple[Pod, ...], token: Token, checks: tuple[Check, ...]) -> Proof:
         """Wait until each pod refuses the revoked token, as long as the bound promises and at most a minute."""
         revoked_at = self._clock()
         bound = min(subject.max_revocation_delay + MARGIN, PATIENCE)
         done = await asyncio.gather(
             *(
                 self._until_refused(subject, pod, token, check, revoked_at, bound)
-                for pod, check in zip(subject.pods, checks, strict=True)
+                for pod, check in zip(pods, checks, strict=True)
             )
         )
         checks = tuple(check for check, _ in done)
@@ -264,7 +284,7 @@ class Verifier:
             asked_at = self._clock()
             try:
                 code, _ = await self._ask(subject, pod, token)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, TimeoutError) as error:
                 text = f"pod {pod.name} did not answer after the revocation ({foreign_text(type(error).__name__)})"
                 return check, (Verdict.UNREACHABLE, text)
             check = replace(check, after_revocation=code)
@@ -286,8 +306,10 @@ class Verifier:
         """(status, WWW-Authenticate) of one pod."""
         host = f"[{pod.ip}]" if pod.ip and ":" in pod.ip else pod.ip
         headers = {"Authorization": f"Bearer {token.value}"} if token else {}
-        response = await self._client.get(f"http://{host}:{subject.port}{CHECK_PATH}", headers=headers)
-        return response.status_code, response.headers.get("www-authenticate", "")
+        url = f"http://{host}:{subject.port}{CHECK_PATH}"
+        # The head of the answer says it all; the body is anybody's, as long as he likes, and is not read.
+        async with asyncio.timeout(POD_TIMEOUT), self._client.stream("GET", url, headers=headers) as response:
+            return response.status_code, response.headers.get("www-authenticate", "")
 
     def _ended(self, subject: Subject, verdict: Verdict, checks: tuple[Check, ...], message: str) -> Proof:
         return Proof(subject.template, verdict, checks, self._wall(), message)

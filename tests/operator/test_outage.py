@@ -44,7 +44,7 @@ async def test_an_outage_is_told_within_one_probe_and_all_heals_by_itself() -> N
 
 async def test_a_long_outage_costs_one_status_write_per_object() -> None:
     world = await ready_world()
-    await world.later(61)  # the number of clients in the AuthorizationServer's status follows within a minute
+    await world.later(95)  # the number of clients in the AuthorizationServer's status follows within a minute
     world.server.down = True
     await world.later(30)
     writes = len(world.writes())
@@ -156,7 +156,7 @@ async def test_past_the_deletion_deadline_the_object_goes_and_its_client_is_dele
     world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
     await world.settle()
 
-    await world.later(101)
+    await world.later(100 + 300)  # the deadline, and the longest backoff
 
     assert world.cluster.objects(PROTECTED_SERVICE) == []
     assert len(world.ledgers()) == len(world.server.clients) == 1

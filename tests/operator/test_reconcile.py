@@ -42,7 +42,7 @@ async def test_a_second_pass_and_a_restart_write_nothing_and_call_nobody() -> No
     world = World()
     world.add(protected_service("orders"))
     await world.settle()
-    await world.later(61)  # the AuthorizationServer's number of clients is written once a minute
+    await world.later(95)  # the AuthorizationServer's number of clients is written once a minute
     writes, calls = len(world.cluster.writes), len(world.server.requests)
 
     await world.later(1)

@@ -21,7 +21,7 @@ import httpx
 
 from protectedservice_operator.authorization_servers import AuthorizationServers
 from protectedservice_operator.cache import Cache
-from protectedservice_operator.errors import Conflict, Outcome, Wait
+from protectedservice_operator.errors import AdministratorMustAct, Conflict, Outcome, UserMustEdit, Wait
 from protectedservice_operator.events import Recorder
 from protectedservice_operator.metrics import Metrics
 from protectedservice_operator.observed import Settings
@@ -117,6 +117,8 @@ class World:
         self.triggers = Triggers(self.cache, OPERATOR_NAMESPACE)
         self.dirty: dict[Key, None] = {}
         self.outcomes = {}
+        self.due: dict[Key, float] = {}
+        self.failures: dict[Key, int] = {}
         clock = lambda: self.now  # noqa: E731
         events = Recorder(self.cluster, clock, lambda: dt.datetime.fromtimestamp(self.now, dt.UTC))
         self.servers = AuthorizationServers(
@@ -125,6 +127,7 @@ class World:
             events,
             self.wake,
             connect=self._connect,
+            namespace=OPERATOR_NAMESPACE,
             honoured_namespaces=frozenset({OPERATOR_NAMESPACE}),
             clock=clock,
             wall=clock,
@@ -210,27 +213,45 @@ class World:
     async def _pass(self, key: Key) -> None:
         self.reconciles += 1
         self.outcomes.pop(key, None)
+        self.due.pop(key, None)
+        delay: float | None
         try:
             delay = await self.reconcile.reconcile(key)
             assert delay is None or delay > 0, f"{key} would be looked at again and again, without a pause"
+            self.failures.pop(key, None)
         except Conflict:
             self.wake(key)
+            return
         except Outcome as outcome:
             self.outcomes[key] = outcome
+            delay = self._retry(key, outcome)
+        if delay is not None:
+            self.due[key] = self.now + delay
+
+    def _retry(self, key: Key, outcome: Outcome) -> float:
+        """When the workers look again (workers.py), without their jitter."""
+        if isinstance(outcome, UserMustEdit):
+            return 3600.0
+        if isinstance(outcome, AdministratorMustAct):
+            return 60.0
+        self.failures[key] = self.failures.get(key, 0) + 1
+        backoff = min(0.2 * 2.0 ** min(self.failures[key], 20), 300.0)
+        return max(backoff, outcome.retry_after or 0.0) if isinstance(outcome, Wait) else backoff
 
     async def later(self, seconds: float) -> None:
-        """Let time pass, then look at everything again, as the queue's delays would."""
-        self.now += seconds
-        for kind in (AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET):
-            for entry in self.cache.all(kind):
-                self.dirty |= dict.fromkeys(self.triggers.keys_for(entry))
+        """Let time pass: keys are looked at when their time comes, as the queue's delays have it, and not before."""
+        until = self.now + seconds
         await self.settle()
+        while due := [(time, key) for key, time in self.due.items() if time <= until]:
+            time, key = min(due)
+            self.now = max(self.now, time)
+            self.wake(key)
+            await self.settle()
+        self.now = max(self.now, until)
 
     async def recover(self) -> None:
-        """Let as much time pass as any retry of this world can need, step by step."""
-        await self.settle()
-        for _ in range(6):
-            await self.later(31.0)
+        """Let as much time pass as any retry of this world can need."""
+        await self.later(310.0)
 
     # --- what the rest of the world does -----------------------------------------------------------------------------
 

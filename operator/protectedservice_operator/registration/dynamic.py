@@ -35,19 +35,19 @@ class DynamicClientRegistration:
     """A `Driver` for one server.
 
     Args:
-        initial_access_token: RFC 7591 section 3; surrounding blanks, as a file's last newline, are cut off.
+        initial_access_token: RFC 7591 section 3; None: there is none, and only `register` needs one.
         idempotency_honoured: declared by the administrator: the same Idempotency-Key gives the same client.
         manages_clients: what is known from earlier about RFC 7592 at this server, e.g. from status.capabilities.
 
     Raises:
-        AdministratorMustAct: the initial access token cannot be sent, or there is no registration endpoint.
+        AdministratorMustAct: there is no registration endpoint.
     """
 
     def __init__(
         self,
         remote: Remote,
         endpoints: Endpoints,
-        initial_access_token: str,
+        initial_access_token: str | None,
         *,
         idempotency_honoured: bool = False,
         manages_clients: bool = False,
@@ -56,13 +56,7 @@ class DynamicClientRegistration:
             raise AdministratorMustAct(
                 reasons.ENDPOINT_MISSING, f"{remote.name}: no registration endpoint: set spec.endpoints.registration"
             )
-        self._token = initial_access_token.strip()
-        if not is_bearer_token(self._token):
-            raise AdministratorMustAct(
-                reasons.REGISTRATION_REFUSED,
-                f"{remote.name}: key `token` of the registration credential is empty or has characters that no bearer "
-                "token has (RFC 6750 section 2.1): correct the Secret",
-            )
+        self._token = initial_access_token
         self._remote, self._endpoints, self._registration_endpoint = remote, endpoints, endpoints.registration
         self._idempotency_honoured, self._manages_clients = idempotency_honoured, manages_clients
 
@@ -89,12 +83,19 @@ class DynamicClientRegistration:
             ServerUnavailable: `uncertain` says whether a client may have been made.
             AdministratorMustAct: the endpoint does not register clients.
         """
+        token = (self._token or "").strip()
+        if not is_bearer_token(token):
+            raise RegistrationRefused(
+                reasons.REGISTRATION_REFUSED,
+                f"{self._remote.name}: the registration credential is missing or has characters that no bearer token "
+                "has (RFC 6750 section 2.1): correct the Secret",
+            )
         answer = await self._remote.request(
             "register",
             "POST",
             self._registration_endpoint,
             json=_body(metadata),
-            authorization=bearer(self._token),
+            authorization=bearer(token),
             headers={"Idempotency-Key": attempt},
         )
         if answer.status in (401, 403):

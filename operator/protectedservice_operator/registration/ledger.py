@@ -18,7 +18,7 @@ from __future__ import annotations
 import base64
 import enum
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,17 +39,20 @@ class State(enum.StrEnum):
 
 
 class Intent(BaseModel):
-    """The metadata of an open attempt (driver.ClientMetadata)."""
+    """What an open attempt asks for: a POST (`register`) or a PUT (`update`) of these metadata."""
 
     model_config = ConfigDict(frozen=True)
 
+    operation: Literal["register", "update"]
     client_name: str
     scopes: tuple[str, ...]
     audience: str | None = None
 
     @classmethod
-    def of(cls, metadata: ClientMetadata) -> Intent:
-        return cls(client_name=metadata.client_name, scopes=metadata.scopes, audience=metadata.audience)
+    def of(cls, operation: Literal["register", "update"], metadata: ClientMetadata) -> Intent:
+        return cls(
+            operation=operation, client_name=metadata.client_name, scopes=metadata.scopes, audience=metadata.audience
+        )
 
     def metadata(self) -> ClientMetadata:
         """What to send again."""
@@ -79,7 +82,8 @@ class Record(BaseModel):
     owner_name: str
     owner_uid: str
     server: str  # namespace/name of the AuthorizationServer
-    registration_endpoint: str | None = None  # which server that was, should the object be edited
+    registration_endpoint: str | None = None  # which server made the client, should the object be edited
+    audience: str | None = None  # that the client holds
     attempt: str  # the intent's id, sent as Idempotency-Key
     attempt_started: float  # seconds since the epoch
     tag_attempt: str  # first 8 digits of the attempt that made the client: part of client_name for good
@@ -88,7 +92,7 @@ class Record(BaseModel):
     registered: float | None = None  # seconds since the epoch, when the client was made
     metadata_digest: str | None = None  # of what the server holds
     refusal: Refusal | None = None
-    fault: str | None = None  # the server registered something else than was asked for; only an edit helps
+    fault: Refusal | None = None  # the server registered something else than was asked for
     deletion_started: float | None = None
     uncertain: int = 0  # attempts that may have left a client behind
 

@@ -23,12 +23,22 @@ from ..errors import (
     AlreadyExists,
     ClusterUnavailable,
     Conflict,
+    NotFound,
     ServerUnavailable,
     UserMustEdit,
     Wait,
 )
 from ..events import Tell
-from ..resource import COMPONENT_LEDGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_WATCH, MANAGED_BY, SECRET, Meta
+from ..resource import (
+    COMPONENT_LEDGER,
+    LABEL_COMPONENT,
+    LABEL_MANAGED_BY,
+    LABEL_WATCH,
+    MANAGED_BY,
+    SECRET,
+    Endpoints,
+    Meta,
+)
 from .driver import (
     AttemptSpent,
     ClientGone,
@@ -60,6 +70,9 @@ class Connection(Protocol):
 
     @property
     def tokens(self) -> TokenEndpoint: ...
+
+    @property
+    def endpoints(self) -> Endpoints: ...
 
 
 def new_attempt() -> str:
@@ -119,7 +132,7 @@ class Registrar:
             if found is None or found[0].record.attempt != attempt or found[0].record.state is not State.REGISTERING:
                 raise _moved(owner)
             entry, version = found
-        await self._shield(self._register_and_store(entry, version, connection.driver, tell, fresh=attempt is None))
+        await self._shield(self._register_and_store(entry, version, connection, tell, fresh=attempt is None))
 
     async def _open_intent(
         self,
@@ -131,7 +144,7 @@ class Registrar:
         abandoned: bool,
     ) -> tuple[Entry, str]:
         attempt = self._attempt()
-        intent = Intent.of(metadata(attempt[:8]))
+        intent = Intent.of("register", metadata(attempt[:8]))
         if found is None:
             record = Record(
                 state=State.REGISTERING,
@@ -161,13 +174,15 @@ class Registrar:
         )
         return await self._write(entry, version)
 
-    async def _register_and_store(self, entry: Entry, version: str, driver: Driver, tell: Tell, *, fresh: bool) -> None:
+    async def _register_and_store(
+        self, entry: Entry, version: str, connection: Connection, tell: Tell, *, fresh: bool
+    ) -> None:
         intent = _intent(entry)
-        fault: str | None = None
+        fault: Refusal | None = None
         try:
-            registration = await driver.register(intent, entry.record.attempt)
+            registration = await connection.driver.register(intent, entry.record.attempt)
         except RegisteredOtherwise as otherwise:
-            registration, fault = otherwise.registration, otherwise.message
+            registration, fault = otherwise.registration, self._refusal(intent, otherwise)
         except AttemptSpent as spent:
             await self._give_up(entry, version, tell, spent)
             return
@@ -185,6 +200,8 @@ class Registrar:
             state=State.REGISTERED,
             client_id=registration.client_id,
             registered=self._wall(),
+            registration_endpoint=connection.endpoints.registration,
+            audience=intent.audience,
             metadata_digest=intent.digest(),
             intent=None,
             refusal=None,
@@ -229,20 +246,21 @@ class Registrar:
                     state=State.UPDATING,
                     attempt=self._attempt(),
                     attempt_started=self._wall(),
-                    intent=Intent.of(metadata),
+                    intent=Intent.of("update", metadata),
                 ),
                 version,
             )
         await self._shield(self._update_and_store(entry, version, connection, tell))
 
     async def _update_and_store(self, entry: Entry, version: str, connection: Connection, tell: Tell) -> None:
-        intent, registration, fault = _intent(entry), entry.registration, None
+        intent, registration = _intent(entry), entry.registration
+        fault: Refusal | None = None
         if registration is None:
             raise ValueError("an update needs a registered client")
         try:
             registration = await connection.driver.update(registration, intent, entry.record.attempt)
         except RegisteredOtherwise as otherwise:
-            registration, fault = otherwise.registration, otherwise.message
+            registration, fault = otherwise.registration, self._refusal(intent, otherwise)
         except (UserMustEdit, AdministratorMustAct) as refused:
             refusal = self._refusal(intent, refused)
             await self._store(entry.with_record(state=State.REGISTERED, intent=None, refusal=refusal), version)
@@ -251,7 +269,12 @@ class Registrar:
             await self._replace_client(entry, version, connection, tell, certainly_gone=isinstance(lost, ClientGone))
             return
         stored = entry.with_record(
-            state=State.REGISTERED, metadata_digest=intent.digest(), intent=None, refusal=None, fault=fault
+            state=State.REGISTERED,
+            audience=intent.audience,
+            metadata_digest=intent.digest(),
+            intent=None,
+            refusal=None,
+            fault=fault,
         )
         await self._store(Entry(stored.record, registration), version)
         await tell(
@@ -301,7 +324,9 @@ class Registrar:
         if entry.record.state is not State.DELETING:
             raise Conflict(reasons.DELETING, "the ledger entry is not being deleted")
         if entry.record.intent is not None:
-            entry, version = await self._shield(self._finish_intent(entry, version, connection.driver))
+            entry, version = await self._shield(self._finish_intent(entry, version, connection.driver, tell))
+            if entry.record.state is State.ORPHANED:
+                return
         registration = entry.registration
         if registration is not None and not await self._delete_client(registration, connection):
             orphaned = entry.with_record(state=State.ORPHANED, intent=None, uncertain=entry.record.uncertain + 1)
@@ -314,17 +339,23 @@ class Registrar:
         if registration is not None:
             await tell("Normal", reasons.CLIENT_DELETED, f"Deleted client {registration.client_id}")
 
-    async def _finish_intent(self, entry: Entry, version: str, driver: Driver) -> tuple[Entry, str]:
+    async def _finish_intent(self, entry: Entry, version: str, driver: Driver, tell: Tell) -> tuple[Entry, str]:
         """Repeat an interrupted POST or PUT, to hold the client's present handle."""
-        registration = entry.registration
+        intent, registration = entry.record.intent, entry.registration
         try:
-            if registration is None:
-                registration = await driver.register(_intent(entry), entry.record.attempt)
+            if intent is not None and intent.operation == "update" and registration is not None:
+                registration = await driver.update(registration, intent.metadata(), entry.record.attempt)
             else:
-                registration = await driver.update(registration, _intent(entry), entry.record.attempt)
+                registration = None  # of a client that was being replaced: it was counted when its handle was lost
+                registration = await driver.register(_intent(entry), entry.record.attempt)
         except RegisteredOtherwise as otherwise:
             registration = otherwise.registration
-        except (HandleRefused, ClientGone, AttemptSpent, UserMustEdit):
+        except AttemptSpent as spent:
+            if registration is None:
+                await self._report_uncertain(tell, str(spent))
+                orphaned = entry.with_record(state=State.ORPHANED, intent=None, uncertain=entry.record.uncertain + 1)
+                return await self._store(Entry(orphaned.record, None), version)
+        except (HandleRefused, ClientGone, UserMustEdit):
             # Of a PUT: the handle at hand is the last one there is. Of a POST: nothing was made.
             pass
         client_id = registration.client_id if registration else None
@@ -345,6 +376,12 @@ class Registrar:
             # REFUSED: our own DELETE was recorded as started, and the server knows the client no more.
             return state is ClientState.REFUSED
         return True
+
+    async def discard(self, owner: Meta) -> None:
+        """Drop an entry that never had a client and has no attempt open."""
+        found = await self.read(owner.uid)
+        if found is not None and found[0].registration is None and found[0].record.intent is None:
+            await self._forget(*found)
 
     async def abandon(self, owner: Meta, tell: Tell) -> None:
         """Drop an intent that cannot be continued, with its object: a client may be left behind, and is counted."""
@@ -372,10 +409,21 @@ class Registrar:
         return entry, body["metadata"]["resourceVersion"]
 
     async def _store(self, entry: Entry, version: str) -> tuple[Entry, str]:
-        """Write what the server gave us. Tried several times: what is lost here is lost at the server, too."""
+        """Write what the server gave us. Tried several times: what is lost here is lost at the server, too.
+
+        Somebody else's touch in between (a label, an annotation, even a deletion) does not count as an objection, as
+        long as the entry still tells of the same attempt.
+        """
         for attempt in range(STORE_ATTEMPTS):
             try:
                 return await self._write(entry, version)
+            except (Conflict, NotFound):
+                found = await self.read(entry.record.owner_uid)
+                if found is None:
+                    return await self._write(entry, None)
+                if found[0].record.attempt != entry.record.attempt or attempt == STORE_ATTEMPTS - 1:
+                    raise
+                version = found[1]
             except ClusterUnavailable:
                 if attempt == STORE_ATTEMPTS - 1:
                     raise

@@ -100,11 +100,16 @@ async def test_the_last_newline_of_a_token_file_does_no_harm(server: FakeAuthori
 
 
 @pytest.mark.parametrize("token", ["", " ", "two words", "line\nbreak", "schlüssel"])
-def test_a_token_that_cannot_be_sent_is_the_administrators_and_stays_unquoted(token: str, remote: Remote) -> None:
+async def test_a_token_that_cannot_be_sent_refuses_registrations_only_and_stays_unquoted(
+    token: str, remote: Remote, server: FakeAuthorizationServer
+) -> None:
+    driver = DynamicClientRegistration(remote, ENDPOINTS, token)
+
     with pytest.raises(AdministratorMustAct, match="correct the Secret") as caught:
-        DynamicClientRegistration(remote, ENDPOINTS, token)
+        await driver.register(METADATA, "attempt")
 
     assert caught.value.reason == "RegistrationRefused"
+    assert server.requests == []
     if token.strip():
         assert token not in told(caught.value)
 
