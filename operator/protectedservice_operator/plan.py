@@ -155,7 +155,12 @@ Check = Callable[[Observed, Settings, float], "Step | Blocked | None"]
 
 
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
-    """The first thing that is not as it should be, leaving out the phases that were settled in this pass."""
+    """The first thing that is not as it should be, leaving out the phases that were settled in this pass.
+
+    Of a suspended service only its deletion.
+    """
+    if observed.service.at_rest:
+        return None
     checks = _DELETION if observed.service.meta.deletion_timestamp else _CHECKS
     done = frozenset(settled)
     for check in checks:

@@ -13,6 +13,7 @@ VERIFIED: Final = "Verified"
 READY: Final = "Ready"
 RECONCILING: Final = "Reconciling"  # kstatus: present and True while work is under way
 STALLED: Final = "Stalled"  # kstatus: present and True while only a person can help
+SUSPENDED: Final = "Suspended"  # present and True while spec.suspend is true; also the reason of what waits for that
 # of an AuthorizationServer
 REACHABLE: Final = "Reachable"
 

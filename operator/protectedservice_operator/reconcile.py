@@ -325,6 +325,8 @@ class Reconcile:
             said = (condition["status"], condition["reason"])
             if before is not None and (before["status"], before["reason"]) == said:
                 continue
+            if condition["reason"] == reasons.SUSPENDED and condition["type"] != reasons.SUSPENDED:
+                continue  # said once, not by each condition that it concerns
             under_way = condition["reason"] in _UNDER_WAY
             if condition["status"] == "True" or not under_way:
                 logger.info(

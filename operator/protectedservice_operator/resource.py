@@ -156,6 +156,7 @@ class ProtectedService:
     resources: Mapping[str, Any]
     service_port: int
     service_type: str
+    suspend: bool
     status: Mapping[str, Any]
 
     @classmethod
@@ -184,12 +185,18 @@ class ProtectedService:
             resources=workload["resources"],
             service_port=spec["service"]["port"],
             service_type=spec["service"]["type"],
+            suspend=spec["suspend"],
             status=body.get("status") or {},
         )
 
     @property
     def key(self) -> Key:
         return Key(PROTECTED_SERVICE.kind, self.meta.namespace, self.meta.name)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing of it may be changed: suspended, and not being deleted."""
+        return self.suspend and self.meta.deletion_timestamp is None
 
     @property
     def child_name(self) -> str:

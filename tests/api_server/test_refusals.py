@@ -142,7 +142,8 @@ SERVICE_FAULTS = [
     ),
     pytest.param({"spec.service.port": 65536}, "spec.service.port", id="port 65536"),
     pytest.param({"spec.service.type": "ExternalName"}, "spec.service.type", id="a Service without pods"),
-    pytest.param({"spec.suspend": True}, "spec.suspend", id="a field that does not work yet"),
+    pytest.param({"spec.suspend": "yes"}, "spec.suspend", id="suspended by a word"),
+    pytest.param({"spec.mode": "ForwardAuth"}, "spec.mode", id="a field that does not work yet"),
 ]
 
 

@@ -45,6 +45,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.workload.resources.limits.memory": "2Gi",
         "spec.service.port": 8443,
         "spec.service.type": "NodePort",
+        "spec.suspend": True,
     },
     "AuthorizationServer": {
         "spec.issuer": "https://other.example",
