@@ -5,7 +5,7 @@ by the next one, from what is written in the cluster. Each check below reads as 
 prerequisites and returns a `Step` to take, a `Blocked` that says who must act, or None when its sentence is false.
 
     resolve ── finalizer ── register ── (update) ── project ── workload ── prove
-                                 └ deletion: unregister ── forget ── release
+                                 └ deletion: unregister ── forget ── release      or: retain ── disown ── release
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .observed import (
     workload_available,
 )
 from .registration.driver import ClientMetadata
-from .registration.ledger import Record, State
+from .registration.ledger import RETAINABLE, Record, State
 from .resource import (
     ANNOTATION_DESIRED_HASH,
     FINALIZER,
@@ -132,15 +132,21 @@ class Unregister(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Retain(Step):
+    """Write down that the client stays registered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Abandon(Step):
     """Give up an intent that cannot be continued: nothing is known to delete. Counted as uncertain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release(Step):
-    """Take the finalizer off. `orphaned`: past the deadline, the ledger entry stays behind."""
+    """Take the finalizer off."""
 
-    orphaned: bool = False
+    orphaned: bool = False  # past the deadline: the ledger entry stays behind
+    disown: bool = False  # leave the credentials Secret behind first, without an owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,10 +350,40 @@ _CHECKS: Final[tuple[Check, ...]] = (
 
 
 def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> Step | None:
+    if observed.ledger is not None and observed.ledger.state is State.RETAINED:
+        return None
     gone = observed.ledger is None or observed.ledger.state is State.ORPHANED
     if gone and FINALIZER in observed.service.meta.finalizers:
         return Release(reasons.CLIENT_REGISTERED, "the client is gone")
     return None
+
+
+def _retained_not_released(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if record is None or record.state is not State.RETAINED or FINALIZER not in observed.service.meta.finalizers:
+        return None
+    in_time = now - (record.deletion_started or now) < settings.deletion_deadline
+    return Release(reasons.CLIENT_REGISTERED, "the client stays registered", disown=in_time)
+
+
+def _kept_client_half_updated(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
+    service, record = observed.service, observed.ledger
+    if not service.retains_client or record is None or record.state is not State.UPDATING:
+        return None
+    if observed.server is None or observed.unreachable is not None or observed.refused is not None:
+        return None
+    metadata = wanted_metadata(service, settings, record.tag_attempt)
+    return Update(reasons.CLIENT_REGISTERED, "an interrupted update is finished", metadata, attempt=record.attempt)
+
+
+def _client_kept(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if not observed.service.retains_client or record is None or record.client_id is None:
+        return None
+    if record.state not in RETAINABLE:
+        return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client
+    return Retain(reasons.CLIENT_REGISTERED, "the object is deleted, its client is to stay")
 
 
 def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step | None:
@@ -371,7 +407,7 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
 
 
 def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
-    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED):
+    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED, State.RETAINED):
         return None
     return StartDeletion(reasons.CLIENT_REGISTERED, "the object is deleted")
 
@@ -403,7 +439,10 @@ def _until(record: Record, settings: Settings) -> str:
 
 _DELETION: Final[tuple[Check, ...]] = (
     _nothing_to_release,
+    _retained_not_released,
     _deadline_passed,
+    _kept_client_half_updated,
+    _client_kept,
     _intent_without_client,
     _deletion_not_started,
     _client_not_deleted,

@@ -68,5 +68,6 @@ REVOCATION_NOT_PROVED: Final = "RevocationNotProved"  # no revocation endpoint, 
 REGISTRATION_UNCERTAIN: Final = "RegistrationUncertain"  # a client may be left at the server: look for our tag
 CLIENT_UPDATED: Final = "ClientUpdated"
 CLIENT_DELETED: Final = "ClientDeleted"
+CLIENT_RETAINED: Final = "ClientRetained"  # its object is gone; client and Secret stay (deletionPolicy Retain)
 CLIENT_ORPHANED: Final = "ClientOrphaned"  # released without a deletion; the ledger entry remembers it
 REPAIRED: Final = "Repaired"

@@ -118,13 +118,13 @@ class Reconcile:
                 continue
             try:
                 await self._act(found, observed)
+                if isinstance(found, plan.Release):
+                    return None
             except Conflict:
                 raise  # what this pass believes is out of date: begin again, and say nothing
             except Outcome as outcome:
                 settled[found.phase] = outcome
                 self._park(observed, outcome, key)
-            if isinstance(found, plan.Release):
-                return None
             again = self._gatherer.service(key)
             if again is None or again.meta.uid != service.meta.uid:
                 return None
@@ -157,7 +157,14 @@ class Reconcile:
         match step:
             case plan.AddFinalizer():
                 await self._set_finalizers(observed.service, [*observed.service.meta.finalizers, FINALIZER])
-            case plan.Register() | plan.Update() | plan.StartDeletion() | plan.Unregister() | plan.Abandon():
+            case (
+                plan.Register()
+                | plan.Update()
+                | plan.StartDeletion()
+                | plan.Unregister()
+                | plan.Retain()
+                | plan.Abandon()
+            ):
                 await self._act_on_client(step, observed, tell)
             case plan.Project():
                 await self._children.project(observed)
@@ -184,6 +191,8 @@ class Reconcile:
                 await self._unregister(observed, tell)
             case plan.StartDeletion():
                 await self._registrar.start_deletion(observed.service.meta)
+            case plan.Retain():
+                await self._registrar.retain(observed.service.meta)
             case plan.Abandon():
                 await self._registrar.abandon(observed.service.meta, tell)
 
@@ -293,6 +302,15 @@ class Reconcile:
                 tell = self._events.about(AUTHORIZATION_SERVER, observed.server.meta)
                 await tell("Warning", reasons.CLIENT_ORPHANED, text)
             logger.warning("%s", text)
+        if step.disown:
+            await self._children.disown(observed.service)
+        if record is not None and record.state is State.RETAINED:
+            text = (
+                f"Client {record.client_id} stays registered at {record.server} (spec.client.deletionPolicy Retain); "
+                f"its credentials stay in Secret {observed.service.credentials_secret}"
+            )
+            await self._events.about(PROTECTED_SERVICE, meta)("Normal", reasons.CLIENT_RETAINED, text)
+            logger.info("%s: %s", observed.service.key, text)
         await self._set_finalizers(observed.service, [name for name in meta.finalizers if name != FINALIZER])
         if step.orphaned:
             self._wake(Key(LEDGER, self._namespace, secret_name(meta.uid)))

@@ -152,6 +152,7 @@ class ProtectedService:
     introspection_retries: int
     client_display_name: str | None
     credentials_secret: str
+    retains_client: bool  # a deletion leaves the client registered
     replicas: int
     resources: Mapping[str, Any]
     service_port: int
@@ -181,6 +182,7 @@ class ProtectedService:
             introspection_retries=validation["retries"],
             client_display_name=client.get("name"),
             credentials_secret=(client.get("credentialsSecret") or {}).get("name") or f"{meta.name}-oauth2-client",
+            retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             replicas=workload["replicas"],
             resources=workload["resources"],
             service_port=spec["service"]["port"],

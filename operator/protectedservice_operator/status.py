@@ -123,6 +123,8 @@ def _server_condition(observed: Observed, settings: Settings) -> _Told:
 def _client_condition(observed: Observed, settings: Settings) -> _Told:
     record = observed.ledger
     if observed.service.meta.deletion_timestamp:
+        if observed.service.retains_client and has_client(observed):
+            return "False", reasons.DELETING, "the object is being deleted; its client stays registered"
         return "False", reasons.DELETING, "the client is being deleted at the authorization server"
     if record is None or record.client_id is None:
         return "False", reasons.PENDING, "the client is not registered yet"

@@ -109,6 +109,7 @@ SERVICE_FAULTS = [
     pytest.param({"spec.validation.retries": 6}, "spec.validation.retries", id="six retries"),
     pytest.param({"spec.validation.retries": -1}, "spec.validation.retries", id="a negative number of retries"),
     pytest.param({"spec.client.name": "n" * 51}, "spec.client.name", id="a display name of 51 characters"),
+    pytest.param({"spec.client.deletionPolicy": "Keep"}, "spec.client.deletionPolicy", id="a policy that is none"),
     pytest.param({"spec.client.name": "a\nb"}, "spec.client.name", id="a line break in the display name"),
     pytest.param(
         {"spec.client.credentialsSecret.name": "My_Secret"},

@@ -37,6 +37,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.validation.timeout": "1s",
         "spec.validation.retries": 0,
         "spec.client.name": "Orders",
+        "spec.client.deletionPolicy": "Retain",
         "spec.client.credentialsSecret.name": "other",
         "spec.workload.replicas": 0,
         "spec.workload.resources.requests.cpu": "1",
