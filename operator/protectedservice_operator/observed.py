@@ -16,7 +16,6 @@ from .registration.names import client_name, tag
 from .resource import (
     CONFIG_MAP,
     DEPLOYMENT,
-    LABEL_WATCH,
     SERVICE,
     SERVICE_ACCOUNT,
     AuthorizationServer,
@@ -46,6 +45,7 @@ class Projection:
     owner_uid: str | None
     digests: Mapping[str, str]
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,12 @@ def wanted_template(observed: Observed, settings: Settings) -> str | None:
 def projected(observed: Observed) -> bool:
     """Whether the tenant's Secret says what the ledger says, and is ours."""
     projection, wanted = observed.projection, observed.ledger_digests
+    metadata = manifests.credentials_metadata(observed.service)
     return (
         projection is not None
         and projection.owner_uid == observed.service.meta.uid
-        and projection.labels.get(LABEL_WATCH) == "true"
+        and projection.labels.items() >= metadata["labels"].items()
+        and projection.annotations.items() >= metadata["annotations"].items()
         and "client_id" in wanted
         and dict(projection.digests) == {key: wanted.get(key) for key in ("client_id", "client_secret")}
     )

@@ -152,11 +152,18 @@ class ProtectedService:
     introspection_retries: int
     client_display_name: str | None
     credentials_secret: str
+    credentials_labels: Mapping[str, str]
+    credentials_annotations: Mapping[str, str]
     retains_client: bool  # a deletion leaves the client registered
     replicas: int
     resources: Mapping[str, Any]
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    image_pull_secrets: tuple[str, ...]
+    log_level: str
     service_port: int
     service_type: str
+    service_annotations: Mapping[str, str]
     suspend: bool
     status: Mapping[str, Any]
 
@@ -168,6 +175,7 @@ class ProtectedService:
         upstream = spec.get("upstream") or {}
         target = upstream.get("service")
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
+        credentials = client.get("credentialsSecret") or {}
         return cls(
             meta=meta,
             server=Reference(reference.get("namespace", meta.namespace), reference["name"]) if reference else None,
@@ -181,12 +189,19 @@ class ProtectedService:
             introspection_timeout=validation["timeout"],
             introspection_retries=validation["retries"],
             client_display_name=client.get("name"),
-            credentials_secret=(client.get("credentialsSecret") or {}).get("name") or f"{meta.name}-oauth2-client",
+            credentials_secret=credentials.get("name") or f"{meta.name}-oauth2-client",
+            credentials_labels=credentials.get("labels") or {},
+            credentials_annotations=credentials.get("annotations") or {},
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             replicas=workload["replicas"],
             resources=workload["resources"],
+            pod_labels=workload.get("podLabels") or {},
+            pod_annotations=workload.get("podAnnotations") or {},
+            image_pull_secrets=tuple(secret["name"] for secret in workload.get("imagePullSecrets") or ()),
+            log_level=workload["logLevel"],
             service_port=spec["service"]["port"],
             service_type=spec["service"]["type"],
+            service_annotations=spec["service"].get("annotations") or {},
             suspend=spec["suspend"],
             status=body.get("status") or {},
         )

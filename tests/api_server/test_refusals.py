@@ -141,6 +141,26 @@ SERVICE_FAULTS = [
     pytest.param(
         {"spec.workload.resources.requests.cpu": -1}, "spec.workload.resources.requests.cpu", id="negative CPU"
     ),
+    *(
+        pytest.param({path: {key: "a"}}, path, id=f"{path} with the key {key}")
+        for path in (
+            "spec.workload.podLabels",
+            "spec.workload.podAnnotations",
+            "spec.service.annotations",
+            "spec.client.credentialsSecret.labels",
+            "spec.client.credentialsSecret.annotations",
+        )
+        for key in ("protectedservice.dev/name", "app.kubernetes.io/name", "no key", "/a", "a/b/c")
+    ),
+    pytest.param({"spec.workload.podLabels": {"team": "a b"}}, "spec.workload.podLabels", id="a label with a space"),
+    pytest.param(
+        {"spec.workload.podLabels": {f"k{n}": "" for n in range(17)}}, "spec.workload.podLabels", id="17 labels"
+    ),
+    pytest.param({"spec.workload.imagePullSecrets": ["a"]}, "imagePullSecrets", id="a pull secret by mere name"),
+    pytest.param(
+        {"spec.workload.imagePullSecrets": [{"name": "a"}, {"name": "a"}]}, "imagePullSecrets", id="a pull secret twice"
+    ),
+    pytest.param({"spec.workload.logLevel": "trace"}, "spec.workload.logLevel", id="a log level that is none"),
     pytest.param({"spec.service.port": 65536}, "spec.service.port", id="port 65536"),
     pytest.param({"spec.service.type": "ExternalName"}, "spec.service.type", id="a Service without pods"),
     pytest.param({"spec.suspend": "yes"}, "spec.suspend", id="suspended by a word"),
@@ -269,6 +289,16 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
         pytest.param(SERVICE, {"spec.upstream.timeout": "1h"}, id="an hour for the upstream"),
         pytest.param(SERVICE, {"spec.client.name": "Bestellungen für Köln"}, id="a display name in German"),
         pytest.param(SERVICE, {"spec.workload.replicas": 0}, id="scaled to zero"),
+        pytest.param(
+            SERVICE,
+            {"spec.workload.podLabels": {"team": "", "example.com/a.b_c-d": "A.b", "xprotectedservice.dev/a": "b"}},
+            id="labels of every shape",
+        ),
+        pytest.param(
+            SERVICE,
+            {"spec.service.annotations": {f"example.com/{n}": "ü\n" * 2048 for n in range(16)}},
+            id="16 annotations of 4096 characters",
+        ),
         pytest.param(
             SERVICE,
             {"spec.workload.resources": {"requests": {"cpu": 1, "memory": "1.5Gi"}, "limits": {"memory": "2G"}}},
