@@ -160,7 +160,7 @@ class Children:
         await self._cluster.delete(CONFIG_MAP, namespace, step.name, uid=step.uid)
         self._cache.remove(CONFIG_MAP, dict(observed.children[CONFIG_MAP, step.name]))
 
-    async def project(self, observed: Observed) -> None:
+    async def project(self, step: plan.Project, observed: Observed) -> None:
         """Write the tenant's Secret from the ledger, read live: the cache holds no secret."""
         service = observed.service
         found = await self._registrar.read(service.meta.uid)
@@ -168,7 +168,8 @@ class Children:
             raise Conflict(reasons.PENDING, "the ledger entry is not as it was seen")
         registration = found[0].registration
         live = await self._look(service, SECRET, service.credentials_secret)
-        manifest = manifests.credentials_secret(service, registration.client_id, registration.client_secret)
+        client_id, client_secret = registration.client_id, registration.client_secret
+        manifest = manifests.credentials_secret(service, client_id, client_secret, step.keys)
         if live is not None:
             manifest["metadata"]["uid"] = live["metadata"]["uid"]
         body = await self._write(service, SECRET, manifest)

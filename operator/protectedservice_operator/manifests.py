@@ -38,6 +38,8 @@ MANAGEMENT_PORT: Final = 9090
 POLICY_FOLDER: Final = "/etc/protectedservice/policy"
 POLICY_FILE: Final = "policy.yaml"
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
+CLIENT_ID: Final = "client_id"  # files in there, and names in the ledger
+CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
 CONTAINER: Final = "resource-server"
 UNPRIVILEGED_USER: Final = 65532  # the images' user; a number, so that runAsNonRoot can be checked
 LAST_CALLS: Final = 5  # seconds between the decision to end a pod and its SIGTERM
@@ -146,9 +148,19 @@ def service_account(service: ProtectedService) -> Manifest:
     )
 
 
-def credentials_secret(service: ProtectedService, client_id: str, client_secret: str) -> Manifest:
-    """The tenant's projection of the ledger: id and secret, nothing that manages the client."""
-    values = {"client_id": client_id, "client_secret": client_secret}
+def credentials_keys(service: ProtectedService) -> dict[str, str]:
+    """Keys of the tenant's Secret, and the file of the resource server that each becomes."""
+    return {service.client_id_key: CLIENT_ID, service.client_secret_key: CLIENT_SECRET}
+
+
+def credentials_secret(
+    service: ProtectedService, client_id: str, client_secret: str, keys: Mapping[str, str] | None = None
+) -> Manifest:
+    """The tenant's projection of the ledger: id and secret, nothing that manages the client.
+
+    `keys`: those of `credentials_keys` and, while pods still read them, older ones.
+    """
+    values = {CLIENT_ID: client_id, CLIENT_SECRET: client_secret}
     # The desired-hash is that of the metadata only: a digest of a secret in an annotation would be one more place that
     # knows about it. The cache compares digests of the values themselves.
     return {
@@ -156,7 +168,10 @@ def credentials_secret(service: ProtectedService, client_id: str, client_secret:
         "kind": "Secret",
         "metadata": credentials_metadata(service),
         "type": "Opaque",
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+        "data": {
+            key: base64.b64encode(values[name].encode()).decode()
+            for key, name in (keys or credentials_keys(service)).items()
+        },
     }
 
 
@@ -219,6 +234,11 @@ def template_hash(deployment_manifest: Mapping[str, Any]) -> str:
 
 
 def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Manifest:
+    secret = {
+        "secretName": service.credentials_secret,
+        "defaultMode": 0o440,
+        "items": [{"key": key, "path": file} for key, file in credentials_keys(service).items()],
+    }
     spec: Manifest = {
         "serviceAccountName": service.child_name,
         "automountServiceAccountToken": False,
@@ -234,7 +254,7 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
         "containers": [_container(service, image)],
         "volumes": [
             {"name": "policy", "configMap": {"name": config_map_name, "defaultMode": 0o444}},
-            {"name": "credentials", "secret": {"secretName": service.credentials_secret, "defaultMode": 0o440}},
+            {"name": "credentials", "secret": secret},
         ],
     }
     if service.image_pull_secrets:

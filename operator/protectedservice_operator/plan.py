@@ -22,6 +22,7 @@ from .observed import (
     Settings,
     has_client,
     projected,
+    projected_keys,
     proved_template,
     wanted_children,
     wanted_metadata,
@@ -85,6 +86,8 @@ class Update(Step):
 @dataclass(frozen=True, slots=True)
 class Project(Step):
     """Write the tenant's Secret from the ledger."""
+
+    keys: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,14 +280,15 @@ def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step
 
 
 def _projection_differs(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
-    if not has_client(observed) or projected(observed):
+    if not has_client(observed) or projected(observed, settings):
         return None
-    return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger")
+    keys = projected_keys(observed, settings)
+    return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger", keys)
 
 
 def _workload_differs(observed: Observed, settings: Settings, now: float) -> Step | None:
     wanted = wanted_children(observed, settings)
-    if wanted is None or not projected(observed):
+    if wanted is None or not projected(observed, settings):
         return None
     for kind, manifest in wanted:
         live = observed.children.get((kind, manifest["metadata"]["name"]))

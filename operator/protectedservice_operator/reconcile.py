@@ -167,7 +167,7 @@ class Reconcile:
             ):
                 await self._act_on_client(step, observed, tell)
             case plan.Project():
-                await self._children.project(observed)
+                await self._children.project(step, observed)
             case plan.Apply():
                 await self._children.apply(step, observed, tell)
             case plan.Evict():

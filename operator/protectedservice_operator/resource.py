@@ -152,6 +152,8 @@ class ProtectedService:
     introspection_retries: int
     client_display_name: str | None
     credentials_secret: str
+    client_id_key: str  # of the Secret's data
+    client_secret_key: str
     credentials_labels: Mapping[str, str]
     credentials_annotations: Mapping[str, str]
     retains_client: bool  # a deletion leaves the client registered
@@ -176,6 +178,7 @@ class ProtectedService:
         target = upstream.get("service")
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
         credentials = client.get("credentialsSecret") or {}
+        keys = credentials.get("keys") or {}
         return cls(
             meta=meta,
             server=Reference(reference.get("namespace", meta.namespace), reference["name"]) if reference else None,
@@ -190,6 +193,8 @@ class ProtectedService:
             introspection_retries=validation["retries"],
             client_display_name=client.get("name"),
             credentials_secret=credentials.get("name") or f"{meta.name}-oauth2-client",
+            client_id_key=keys.get("clientId", "client_id"),
+            client_secret_key=keys.get("clientSecret", "client_secret"),
             credentials_labels=credentials.get("labels") or {},
             credentials_annotations=credentials.get("annotations") or {},
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",

@@ -68,7 +68,7 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
     told = {
         reasons.AUTHORIZATION_SERVER_READY: _server_condition(observed, settings),
         reasons.CLIENT_REGISTERED: _client_condition(observed, settings),
-        reasons.CREDENTIALS_READY: _credentials_condition(observed),
+        reasons.CREDENTIALS_READY: _credentials_condition(observed, settings),
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
@@ -134,9 +134,9 @@ def _client_condition(observed: Observed, settings: Settings) -> _Told:
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
-def _credentials_condition(observed: Observed) -> _Told:
+def _credentials_condition(observed: Observed, settings: Settings) -> _Told:
     name = observed.service.credentials_secret
-    if projected(observed):
+    if projected(observed, settings):
         return "True", reasons.PROJECTED, f"Secret {name} holds the client's credentials"
     return "False", reasons.PENDING, f"Secret {name} does not hold the client's credentials yet"
 

@@ -117,6 +117,21 @@ SERVICE_FAULTS = [
         id="a Secret's name that cannot be",
     ),
     pytest.param(
+        {"spec.client.credentialsSecret.keys.clientId": "a/b"},
+        "spec.client.credentialsSecret.keys.clientId",
+        id="a key with a slash",
+    ),
+    pytest.param(
+        {"spec.client.credentialsSecret.keys": {"clientId": "a", "clientSecret": "a"}},
+        "spec.client.credentialsSecret.keys",
+        id="one key for both",
+    ),
+    pytest.param(
+        {"spec.client.credentialsSecret.keys": {"clientId": "client_secret", "clientSecret": "x"}},
+        "spec.client.credentialsSecret.keys",
+        id="the default key of the other",
+    ),
+    pytest.param(
         {"spec.authorizationServerRef.namespace": "platform"},
         "spec.authorizationServerRef.name",
         id="a reference without a name",

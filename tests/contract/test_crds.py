@@ -39,6 +39,8 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
         "spec.client.credentialsSecret.name": "other",
+        "spec.client.credentialsSecret.keys.clientId": "ID",
+        "spec.client.credentialsSecret.keys.clientSecret": "SECRET",
         "spec.client.credentialsSecret.labels{}": {"team": "a"},
         "spec.client.credentialsSecret.annotations{}": {"team": "a"},
         "spec.workload.replicas": 0,

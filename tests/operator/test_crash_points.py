@@ -44,6 +44,17 @@ def update(world: World) -> None:
     )
 
 
+def rename_keys(world: World) -> None:
+    keys = {"clientId": "ID", "clientSecret": "SECRET"}
+    world.cluster.edit(
+        PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(client=secret_with(keys))
+    )
+
+
+def secret_with(keys: dict[str, str]) -> dict[str, object]:
+    return {"deletionPolicy": "Delete", "credentialsSecret": {"keys": keys}}
+
+
 def delete(world: World) -> None:
     world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
 
@@ -63,6 +74,7 @@ class Case:
 FLOWS = {
     "create": Case(nothing, create, remains=True),
     "update": Case(onboarded, update, remains=True),
+    "change of keys": Case(onboarded, rename_keys, remains=True),
     "delete": Case(onboarded, delete, remains=False),
 }
 
@@ -100,7 +112,11 @@ def assert_service_is_whole(world: World, point: str) -> None:
     assert entry.record.state is State.REGISTERED, point
     assert entry.registration is not None
     client = world.server.clients[entry.registration.client_id]
-    assert world.credentials() == {"client_id": client.client_id, "client_secret": client.client_secret}, point
+    keys = world.service()["spec"].get("client", {}).get("credentialsSecret", {}).get("keys", {})
+    assert world.credentials() == {
+        keys.get("clientId", "client_id"): client.client_id,
+        keys.get("clientSecret", "client_secret"): client.client_secret,
+    }, point
     assert client.scopes == set(world.service()["spec"]["scopes"]), point
     # our handle is good: the registration token in the ledger is the server's current one
     assert entry.registration.registration_access_token == client.registration_token, point
