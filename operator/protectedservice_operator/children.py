@@ -184,7 +184,7 @@ class Children:
         await self._cluster.delete(CONFIG_MAP, namespace, step.name, uid=step.uid)
         self._cache.remove(CONFIG_MAP, dict(observed.children[CONFIG_MAP, step.name]))
 
-    async def project(self, observed: Observed) -> None:
+    async def project(self, step: plan.Project, observed: Observed) -> None:
         """Write the tenant's Secret from the ledger, read live: the cache holds no secret."""
         service = observed.service
         found = await self._registrar.read(service.meta.uid)
@@ -192,7 +192,8 @@ class Children:
             raise Conflict(reasons.PENDING, "the ledger entry is not as it was seen")
         registration = found[0].registration
         live = await self._look(service, SECRET, service.credentials_secret)
-        manifest = manifests.credentials_secret(service, registration.client_id, registration.client_secret)
+        client_id, client_secret = registration.client_id, registration.client_secret
+        manifest = manifests.credentials_secret(service, client_id, client_secret, step.keys)
         if live is not None:
             manifest["metadata"]["uid"] = live["metadata"]["uid"]
         body = await self._write(service, SECRET, manifest)
@@ -207,6 +208,49 @@ class Children:
                 raise Conflict(reasons.PENDING, "the credentials Secret moved") from moved
             self._cache.put(SECRET, body)
         logger.info("Wrote the credentials Secret %s/%s", service.meta.namespace, service.credentials_secret)
+
+    async def disown(self, service: ProtectedService) -> None:
+        """Leave the credentials behind: the tenant's Secret as the ledger has it, with no owner to go with.
+
+        A Secret that is gone is written again: a foreground deletion has the garbage collector remove it while the
+        object still waits for us. One that is not ours, or not ours any more, is left alone. In a namespace that
+        ends, nothing can be left behind but the ledger entry.
+
+        Raises AdministratorMustAct (RejectedByCluster) when the owner cannot be taken off.
+        """
+        namespace, name = service.meta.namespace, service.credentials_secret
+        found = await self._registrar.read(service.meta.uid)
+        if found is None or found[0].registration is None:
+            return
+        live = await self._cluster.get(SECRET, namespace, name)
+        if live is not None and not _owners(live, service.meta.uid):
+            return
+        registration = found[0].registration
+        manifest = manifests.credentials_secret(service, registration.client_id, registration.client_secret)
+        del manifest["metadata"]["ownerReferences"]
+        if live is not None:
+            manifest["metadata"]["uid"] = live["metadata"]["uid"]
+        try:
+            body = await self._cluster.apply(SECRET, manifest)
+            if owners := _owners(body, service.meta.uid):  # of another field manager, too
+                version = body["metadata"]["resourceVersion"]
+                patch = [{"op": "test", "path": "/metadata/resourceVersion", "value": version}]
+                patch += [{"op": "remove", "path": f"/metadata/ownerReferences/{index}"} for index in reversed(owners)]
+                body = await self._cluster.patch(SECRET, namespace, name, patch)
+        except (Rejected, NotFound) as refused:
+            if live is None:
+                logger.warning("The credentials of %s are kept in the ledger only: %s", service.key, refused)
+                return
+            text = f"the cluster does not let go of Secret {namespace}/{name}: {foreign_text(refused)}"
+            raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from refused
+        self._cache.put(SECRET, body)
+        logger.info("Left the credentials Secret %s/%s behind", namespace, name)
+
+
+def _owners(body: Mapping[str, Any], uid: str) -> list[int]:
+    """Where in an object's ownerReferences this uid stands."""
+    owners = body["metadata"].get("ownerReferences") or ()
+    return [index for index, owner in enumerate(owners) if owner["uid"] == uid]
 
 
 def _applied_by_us(live: Mapping[str, Any]) -> bool:

@@ -22,6 +22,7 @@ _MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "volumeMounts": ("mountPath",),
     "ports": ("containerPort", "port"),
     "ownerReferences": ("uid",),
+    "imagePullSecrets": ("name",),
 }
 _QUANTITY_FIELDS: Final = frozenset({"requests", "limits"})
 _SUFFIXES: Final = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import reasons
 from .authorization_servers import AuthorizationServers
-from .cache import Cache
+from .cache import Cache, Cached
 from .observed import Observed, Projection, Settings
 from .proof import Pod
 from .registration.ledger import ANNOTATION, Record, secret_name
@@ -69,11 +69,7 @@ class Gatherer:
             audience_holder=self.audiences.holder(service, reference, ledger),
             ledger=ledger,
             ledger_digests=ledger_entry.digests if ledger_entry else {},
-            projection=Projection(
-                projection.owner_uid, projection.digests, projection.body()["metadata"].get("labels") or {}
-            )
-            if projection
-            else None,
+            projection=_projection(projection) if projection else None,
             children={
                 (entry.kind, entry.name): entry.body()
                 for entry in self._cache.owned_by(meta.uid)
@@ -197,6 +193,11 @@ def _claim(service: ProtectedService, ledger: Record | None) -> _Claim:
 def ledger_record(body: Mapping[str, Any]) -> Record:
     """The record in a ledger Secret as the cache keeps it."""
     return Record.model_validate_json(body["metadata"]["annotations"][ANNOTATION])
+
+
+def _projection(entry: Cached) -> Projection:
+    metadata = entry.body()["metadata"]
+    return Projection(entry.owner_uid, entry.digests, metadata.get("labels") or {}, metadata.get("annotations") or {})
 
 
 def _pod(body: Mapping[str, Any]) -> Pod:

@@ -1,6 +1,7 @@
 """Pure builders of the children of a ProtectedService: one function per kind, a fresh dict each time.
 
-The children's names never change (resource.py); their selectors are two labels of ours and never anybody else's. Every
+The children's names never change (resource.py); their selectors are two labels of ours and never anybody else's: what
+users add to labels and annotations stands beside ours, which win. Every
 child carries the controller ownerReference, so that the garbage collector removes it with its service, and the
 annotation `protectedservice.dev/desired-hash`, so that an unchanged child costs no call.
 """
@@ -37,6 +38,8 @@ MANAGEMENT_PORT: Final = 9090
 POLICY_FOLDER: Final = "/etc/protectedservice/policy"
 POLICY_FILE: Final = "policy.yaml"
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
+CLIENT_ID: Final = "client_id"  # files in there, and names in the ledger
+CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
 CONTAINER: Final = "resource-server"
 UNPRIVILEGED_USER: Final = 65532  # the images' user; a number, so that runAsNonRoot can be checked
 LAST_CALLS: Final = 5  # seconds between the decision to end a pod and its SIGTERM
@@ -145,29 +148,51 @@ def service_account(service: ProtectedService) -> Manifest:
     )
 
 
-def credentials_secret(service: ProtectedService, client_id: str, client_secret: str) -> Manifest:
-    """The tenant's projection of the ledger: id and secret, nothing that manages the client."""
-    values = {"client_id": client_id, "client_secret": client_secret}
-    metadata = _metadata(service, service.credentials_secret, COMPONENT_CREDENTIALS)
-    metadata["labels"][LABEL_WATCH] = "true"
-    # No desired-hash here: a digest of a secret in an annotation would be one more place that knows about it. The
-    # cache compares digests of the values themselves.
+def credentials_keys(service: ProtectedService) -> dict[str, str]:
+    """Keys of the tenant's Secret, and the file of the resource server that each becomes."""
+    return {service.client_id_key: CLIENT_ID, service.client_secret_key: CLIENT_SECRET}
+
+
+def credentials_secret(
+    service: ProtectedService, client_id: str, client_secret: str, keys: Mapping[str, str] | None = None
+) -> Manifest:
+    """The tenant's projection of the ledger: id and secret, nothing that manages the client.
+
+    `keys`: those of `credentials_keys` and, while pods still read them, older ones.
+    """
+    values = {CLIENT_ID: client_id, CLIENT_SECRET: client_secret}
+    # The desired-hash is that of the metadata only: a digest of a secret in an annotation would be one more place that
+    # knows about it. The cache compares digests of the values themselves.
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata,
+        "metadata": credentials_metadata(service),
         "type": "Opaque",
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+        "data": {
+            key: base64.b64encode(values[name].encode()).decode()
+            for key, name in (keys or credentials_keys(service)).items()
+        },
     }
+
+
+def credentials_metadata(service: ProtectedService) -> Manifest:
+    """Metadata of the tenant's Secret; known without knowing any credential."""
+    metadata = _metadata(service, service.credentials_secret, COMPONENT_CREDENTIALS)
+    metadata["labels"] = {**service.credentials_labels, **metadata["labels"], LABEL_WATCH: "true"}
+    metadata["annotations"] = dict(service.credentials_annotations)
+    finished: Manifest = _finished({"metadata": metadata})["metadata"]
+    return finished
 
 
 def service(service: ProtectedService) -> Manifest:
     """Where callers go. The management port is never in it."""
+    metadata = _metadata(service, service.child_name)
+    metadata["annotations"] = dict(service.service_annotations)
     return _finished(
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": _metadata(service, service.child_name),
+            "metadata": metadata,
             "spec": {
                 "type": service.service_type,
                 "selector": selector(service),
@@ -192,9 +217,9 @@ def deployment(service: ProtectedService, image: str, config_map_name: str, clie
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
                 "template": {
                     "metadata": {
-                        "labels": labels(service),
+                        "labels": {**service.pod_labels, **labels(service)},
                         # The server re-reads changed credentials by itself; another client is another pod.
-                        "annotations": {f"{GROUP}/client": digest(client_id)},
+                        "annotations": {**service.pod_annotations, f"{GROUP}/client": digest(client_id)},
                     },
                     "spec": _pod_spec(service, image, config_map_name),
                 },
@@ -209,7 +234,12 @@ def template_hash(deployment_manifest: Mapping[str, Any]) -> str:
 
 
 def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Manifest:
-    return {
+    secret = {
+        "secretName": service.credentials_secret,
+        "defaultMode": 0o440,
+        "items": [{"key": key, "path": file} for key, file in credentials_keys(service).items()],
+    }
+    spec: Manifest = {
         "serviceAccountName": service.child_name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -224,9 +254,12 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
         "containers": [_container(service, image)],
         "volumes": [
             {"name": "policy", "configMap": {"name": config_map_name, "defaultMode": 0o444}},
-            {"name": "credentials", "secret": {"secretName": service.credentials_secret, "defaultMode": 0o440}},
+            {"name": "credentials", "secret": secret},
         ],
     }
+    if service.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in service.image_pull_secrets]
+    return spec
 
 
 def _container(service: ProtectedService, image: str) -> Manifest:
@@ -240,6 +273,7 @@ def _container(service: ProtectedService, image: str) -> Manifest:
             {"name": "PROTECTEDSERVICE_CREDENTIALS", "value": CREDENTIALS_FOLDER},
             {"name": "PROTECTEDSERVICE_PORT", "value": str(SERVER_PORT)},
             {"name": "PROTECTEDSERVICE_MANAGEMENT_PORT", "value": str(MANAGEMENT_PORT)},
+            {"name": "PROTECTEDSERVICE_LOG_LEVEL", "value": service.log_level},
         ],
         "ports": [
             {"name": "http", "containerPort": SERVER_PORT, "protocol": "TCP"},
@@ -277,5 +311,6 @@ def _metadata(service: ProtectedService, name: str, component: str = COMPONENT_S
 
 
 def _finished(manifest: Manifest) -> Manifest:
-    manifest["metadata"]["annotations"] = {ANNOTATION_DESIRED_HASH: digest(manifest)}
+    annotations = manifest["metadata"].get("annotations", {})
+    manifest["metadata"]["annotations"] = {**annotations, ANNOTATION_DESIRED_HASH: digest(manifest)}
     return manifest

@@ -17,7 +17,6 @@ from .registration.names import client_name, tag
 from .resource import (
     CONFIG_MAP,
     DEPLOYMENT,
-    LABEL_WATCH,
     SERVICE,
     SERVICE_ACCOUNT,
     AuthorizationServer,
@@ -47,6 +46,7 @@ class Projection:
     owner_uid: str | None
     digests: Mapping[str, str]
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +130,32 @@ def wanted_template(observed: Observed, settings: Settings) -> str | None:
     return manifests.template_hash(next(manifest for kind, manifest in wanted if kind is DEPLOYMENT))
 
 
-def projected(observed: Observed) -> bool:
+def projected_keys(observed: Observed, settings: Settings) -> dict[str, str]:
+    """Keys that the tenant's Secret is to have, and which value of the ledger each holds.
+
+    Changed keys are first added: until this generation's pods, and no others, are available, some pod may still be
+    made from a template that mounts the old ones, so that every key stays that holds one of our values.
+    """
+    wanted, projection = manifests.credentials_keys(observed.service), observed.projection
+    if projection is None or workload_available(observed, settings):
+        return wanted
+    names = {digest: name for name, digest in observed.ledger_digests.items() if name in wanted.values()}
+    old = {key: names[digest] for key, digest in projection.digests.items() if digest in names}
+    return {**old, **wanted}
+
+
+def projected(observed: Observed, settings: Settings) -> bool:
     """Whether the tenant's Secret says what the ledger says, and is ours."""
-    projection, wanted = observed.projection, observed.ledger_digests
+    projection, ledger = observed.projection, observed.ledger_digests
+    metadata = manifests.credentials_metadata(observed.service)
     return (
         projection is not None
         and projection.owner_uid == observed.service.meta.uid
-        and projection.labels.get(LABEL_WATCH) == "true"
-        and wanted.keys() >= {"client_id", "client_secret"}
-        and dict(projection.digests) == {key: wanted.get(key) for key in ("client_id", "client_secret")}
+        and projection.labels.items() >= metadata["labels"].items()
+        and projection.annotations.items() >= metadata["annotations"].items()
+        and ledger.keys() >= {manifests.CLIENT_ID, manifests.CLIENT_SECRET}
+        and dict(projection.digests)
+        == {key: ledger.get(name) for key, name in projected_keys(observed, settings).items()}
     )
 
 

@@ -5,7 +5,7 @@ by the next one, from what is written in the cluster. Each check below reads as 
 prerequisites and returns a `Step` to take, a `Blocked` that says who must act, or None when its sentence is false.
 
     resolve ── finalizer ── register ── (update) ── project ── workload ── prove
-                                 └ deletion: unregister ── forget ── release
+                                 └ deletion: unregister ── forget ── release      or: retain ── disown ── release
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .observed import (
     Settings,
     has_client,
     projected,
+    projected_keys,
     proved_template,
     server_changed,
     wanted_children,
@@ -30,7 +31,7 @@ from .observed import (
     workload_available,
 )
 from .registration.driver import ClientMetadata
-from .registration.ledger import Record, State
+from .registration.ledger import RETAINABLE, Record, State
 from .resource import (
     ANNOTATION_DESIRED_HASH,
     FINALIZER,
@@ -87,6 +88,8 @@ class Update(Step):
 class Project(Step):
     """Write the tenant's Secret from the ledger."""
 
+    keys: Mapping[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Apply(Step):
@@ -137,6 +140,11 @@ class Unregister(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Retain(Step):
+    """Write down that the client stays registered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Abandon(Step):
     """Give up an intent that cannot be continued: nothing is known to delete. Counted as uncertain."""
 
@@ -148,9 +156,10 @@ class Discard(Step):
 
 @dataclass(frozen=True, slots=True)
 class Release(Step):
-    """Take the finalizer off. `orphaned`: past the deadline, the ledger entry stays behind."""
+    """Take the finalizer off."""
 
-    orphaned: bool = False
+    orphaned: bool = False  # past the deadline: the ledger entry stays behind
+    disown: bool = False  # leave the credentials Secret behind first, without an owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +174,12 @@ Check = Callable[[Observed, Settings, float], "Step | Blocked | None"]
 
 
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
-    """The first thing that is not as it should be, leaving out the phases that were settled in this pass."""
+    """The first thing that is not as it should be, leaving out the phases that were settled in this pass.
+
+    Of a suspended service only its deletion.
+    """
+    if observed.service.at_rest:
+        return None
     checks = _DELETION if observed.service.meta.deletion_timestamp else _CHECKS
     done = frozenset(settled)
     for check in checks:
@@ -285,17 +299,18 @@ def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step
 
 
 def _projection_differs(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
-    if not has_client(observed) or projected(observed):
+    if not has_client(observed) or projected(observed, settings):
         return None
     if "client_secret" not in observed.ledger_digests:
         text = "the authorization server gave the client no secret; see ClientRegistered"
         return Blocked(reasons.CREDENTIALS_READY, UserMustEdit(reasons.INVALID_CLIENT_METADATA, text))
-    return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger")
+    keys = projected_keys(observed, settings)
+    return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger", keys)
 
 
 def _workload_differs(observed: Observed, settings: Settings, now: float) -> Step | None:
     wanted = wanted_children(observed, settings)
-    if wanted is None or not projected(observed):
+    if wanted is None or not projected(observed, settings):
         return None
     for kind, manifest in wanted:
         live = observed.children.get((kind, manifest["metadata"]["name"]))
@@ -366,10 +381,40 @@ _CHECKS: Final[tuple[Check, ...]] = (
 
 
 def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> Step | None:
+    if observed.ledger is not None and observed.ledger.state is State.RETAINED:
+        return None
     gone = observed.ledger is None or observed.ledger.state is State.ORPHANED
     if gone and FINALIZER in observed.service.meta.finalizers:
         return Release(reasons.CLIENT_REGISTERED, "the client is gone")
     return None
+
+
+def _retained_not_released(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if record is None or record.state is not State.RETAINED or FINALIZER not in observed.service.meta.finalizers:
+        return None
+    in_time = now - (record.deletion_started or now) < settings.deletion_deadline
+    return Release(reasons.CLIENT_REGISTERED, "the client stays registered", disown=in_time)
+
+
+def _kept_client_half_updated(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
+    service, record = observed.service, observed.ledger
+    if not service.retains_client or record is None or record.state is not State.UPDATING:
+        return None
+    if observed.server is None or observed.unreachable is not None or observed.refused is not None:
+        return None
+    metadata = wanted_metadata(service, settings, record.tag_attempt)
+    return Update(reasons.CLIENT_REGISTERED, "an interrupted update is finished", metadata, attempt=record.attempt)
+
+
+def _client_kept(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if not observed.service.retains_client or record is None or record.client_id is None:
+        return None
+    if record.state not in RETAINABLE:
+        return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client
+    return Retain(reasons.CLIENT_REGISTERED, "the object is deleted, its client is to stay")
 
 
 def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step | None:
@@ -404,7 +449,7 @@ def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> S
 
 
 def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
-    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED):
+    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED, State.RETAINED):
         return None
     return StartDeletion(reasons.CLIENT_REGISTERED, "the object is deleted")
 
@@ -438,7 +483,10 @@ def _until(record: Record, settings: Settings) -> str:
 
 _DELETION: Final[tuple[Check, ...]] = (
     _nothing_to_release,
+    _retained_not_released,
     _deadline_passed,
+    _kept_client_half_updated,
+    _client_kept,
     _intent_without_client,
     _no_client_was_made,
     _deletion_not_started,

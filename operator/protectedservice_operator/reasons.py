@@ -13,6 +13,7 @@ VERIFIED: Final = "Verified"
 READY: Final = "Ready"
 RECONCILING: Final = "Reconciling"  # kstatus: present and True while work is under way
 STALLED: Final = "Stalled"  # kstatus: present and True while only a person can help
+SUSPENDED: Final = "Suspended"  # present and True while spec.suspend is true; also the reason of what waits for that
 # of an AuthorizationServer
 REACHABLE: Final = "Reachable"
 
@@ -69,5 +70,6 @@ REVOCATION_NOT_PROVED: Final = "RevocationNotProved"  # no revocation endpoint, 
 REGISTRATION_UNCERTAIN: Final = "RegistrationUncertain"  # a client may be left at the server: look for our tag
 CLIENT_UPDATED: Final = "ClientUpdated"
 CLIENT_DELETED: Final = "ClientDeleted"
+CLIENT_RETAINED: Final = "ClientRetained"  # its object is gone; client and Secret stay (deletionPolicy Retain)
 CLIENT_ORPHANED: Final = "ClientOrphaned"  # released without a deletion; the ledger entry remembers it
 REPAIRED: Final = "Repaired"

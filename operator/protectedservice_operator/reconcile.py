@@ -127,6 +127,8 @@ class Reconcile:
                 continue
             try:
                 await self._act(found, observed)
+                if isinstance(found, plan.Release):
+                    return None
             except (Conflict, ClusterUnavailable):
                 raise  # what this pass believes is out of date, or cannot be told: begin again, and say nothing
             except NotFound as gone:
@@ -139,8 +141,6 @@ class Reconcile:
                     raise  # the old template serves on: nothing of status has changed
                 settled[found.phase] = outcome
                 self._park(observed, outcome, key)
-            if isinstance(found, plan.Release):
-                return None
             again = self._gatherer.service(key)
             if again is None or again.meta.uid != service.meta.uid:
                 return None
@@ -178,12 +178,13 @@ class Reconcile:
                 | plan.Update()
                 | plan.StartDeletion()
                 | plan.Unregister()
+                | plan.Retain()
                 | plan.Abandon()
                 | plan.Discard()
             ):
                 await self._act_on_client(step, observed, tell)
             case plan.Project():
-                await self._children.project(observed)
+                await self._children.project(step, observed)
             case plan.Apply():
                 await self._children.apply(step, observed, tell)
             case plan.Evict():
@@ -207,6 +208,8 @@ class Reconcile:
                 await self._unregister(observed, tell)
             case plan.StartDeletion():
                 await self._registrar.start_deletion(observed.service.meta)
+            case plan.Retain():
+                await self._registrar.retain(observed.service.meta)
             case plan.Abandon():
                 await self._registrar.abandon(observed.service.meta, tell)
             case plan.Discard():
@@ -319,6 +322,15 @@ class Reconcile:
                 tell = self._events.about(AUTHORIZATION_SERVER, observed.server.meta)
                 await tell("Warning", reasons.CLIENT_ORPHANED, text)
             logger.warning("%s", text)
+        if step.disown:
+            await self._children.disown(observed.service)
+        if record is not None and record.state is State.RETAINED:
+            text = (
+                f"Client {record.client_id} stays registered at {record.server} (spec.client.deletionPolicy Retain); "
+                f"its credentials stay in Secret {observed.service.credentials_secret}"
+            )
+            await self._events.about(PROTECTED_SERVICE, meta)("Normal", reasons.CLIENT_RETAINED, text)
+            logger.info("%s: %s", observed.service.key, text)
         await self._set_finalizers(observed.service, [name for name in meta.finalizers if name != FINALIZER])
         if step.orphaned:
             self._wake(Key(LEDGER, self._namespace, secret_name(meta.uid)))
@@ -351,6 +363,8 @@ class Reconcile:
             said = (condition["status"], condition["reason"])
             if before is not None and (before["status"], before["reason"]) == said:
                 continue
+            if condition["reason"] == reasons.SUSPENDED and condition["type"] != reasons.SUSPENDED:
+                continue  # said once, not by each condition that it concerns
             under_way = condition["reason"] in _UNDER_WAY
             if condition["status"] == "True" or not under_way:
                 logger.info(

@@ -152,10 +152,21 @@ class ProtectedService:
     introspection_retries: int
     client_display_name: str | None
     credentials_secret: str
+    client_id_key: str  # of the Secret's data
+    client_secret_key: str
+    credentials_labels: Mapping[str, str]
+    credentials_annotations: Mapping[str, str]
+    retains_client: bool  # a deletion leaves the client registered
     replicas: int
     resources: Mapping[str, Any]
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    image_pull_secrets: tuple[str, ...]
+    log_level: str
     service_port: int
     service_type: str
+    service_annotations: Mapping[str, str]
+    suspend: bool
     status: Mapping[str, Any]
 
     @classmethod
@@ -166,6 +177,8 @@ class ProtectedService:
         upstream = spec.get("upstream") or {}
         target = upstream.get("service")
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
+        credentials = client.get("credentialsSecret") or {}
+        keys = credentials.get("keys") or {}
         return cls(
             meta=meta,
             server=Reference(reference.get("namespace", meta.namespace), reference["name"]) if reference else None,
@@ -179,17 +192,33 @@ class ProtectedService:
             introspection_timeout=validation["timeout"],
             introspection_retries=validation["retries"],
             client_display_name=client.get("name"),
-            credentials_secret=(client.get("credentialsSecret") or {}).get("name") or f"{meta.name}-oauth2-client",
+            credentials_secret=credentials.get("name") or f"{meta.name}-oauth2-client",
+            client_id_key=keys.get("clientId", "client_id"),
+            client_secret_key=keys.get("clientSecret", "client_secret"),
+            credentials_labels=credentials.get("labels") or {},
+            credentials_annotations=credentials.get("annotations") or {},
+            retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             replicas=workload["replicas"],
             resources=workload["resources"],
+            pod_labels=workload.get("podLabels") or {},
+            pod_annotations=workload.get("podAnnotations") or {},
+            image_pull_secrets=tuple(secret["name"] for secret in workload.get("imagePullSecrets") or ()),
+            log_level=workload["logLevel"],
             service_port=spec["service"]["port"],
             service_type=spec["service"]["type"],
+            service_annotations=spec["service"].get("annotations") or {},
+            suspend=spec["suspend"],
             status=body.get("status") or {},
         )
 
     @property
     def key(self) -> Key:
         return Key(PROTECTED_SERVICE.kind, self.meta.namespace, self.meta.name)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing of it may be changed: suspended, and not being deleted."""
+        return self.suspend and self.meta.deletion_timestamp is None
 
     @property
     def child_name(self) -> str:

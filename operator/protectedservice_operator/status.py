@@ -68,17 +68,21 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
     told = {
         reasons.AUTHORIZATION_SERVER_READY: _server_condition(observed, settings),
         reasons.CLIENT_REGISTERED: _client_condition(observed, settings),
-        reasons.CREDENTIALS_READY: _credentials_condition(observed),
+        reasons.CREDENTIALS_READY: _credentials_condition(observed, settings),
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
     for phase, outcome in settled.items():
         told[phase] = ("False", outcome.reason, outcome.message)
+    if observed.service.at_rest:
+        told = {type_: _suspended(*said) for type_, said in told.items()}
     told[reasons.READY] = _ready_condition(observed, settings, told)
+    if observed.service.at_rest:
+        told[reasons.SUSPENDED] = ("True", reasons.SUSPENDED, "spec.suspend is true: only a deletion goes on")
     stalled = next((o for o in settled.values() if isinstance(o, UserMustEdit | AdministratorMustAct)), None)
     if stalled is not None:
         told[reasons.STALLED] = ("True", stalled.reason, stalled.message)
-    elif told[reasons.READY][0] != "True":
+    elif told[reasons.READY][0] != "True" and not observed.service.at_rest:
         told[reasons.RECONCILING] = ("True", told[reasons.READY][1], told[reasons.READY][2])
     generation = observed.service.meta.generation
     return [
@@ -88,6 +92,24 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
 
 
 _Told = tuple[str, str, str]  # status, reason, message
+# Reasons that hold for a suspended service, too: none of them waits for anything that we would do.
+_STANDING: Final = frozenset(
+    {
+        reasons.UNREACHABLE,
+        reasons.NOT_PROBED,
+        reasons.SCALED_TO_ZERO,
+        reasons.VERIFICATION_DISABLED,
+        reasons.VERIFICATION_FAILED,
+        reasons.PODS_UNREACHABLE,
+    }
+)
+
+
+def _suspended(status_: str, reason: str, message: str) -> _Told:
+    """What is not as it should be, of a service at which nothing is done."""
+    if status_ == "True" or reason in _STANDING:
+        return status_, reason, message
+    return status_, reasons.SUSPENDED, f"{message}; spec.suspend is true, so that nothing is changed"
 
 
 def _server_condition(observed: Observed, settings: Settings) -> _Told:
@@ -99,6 +121,8 @@ def _server_condition(observed: Observed, settings: Settings) -> _Told:
 def _client_condition(observed: Observed, settings: Settings) -> _Told:
     record = observed.ledger
     if observed.service.meta.deletion_timestamp:
+        if observed.service.retains_client and has_client(observed):
+            return "False", reasons.DELETING, "the object is being deleted; its client stays registered"
         return "False", reasons.DELETING, "the client is being deleted at the authorization server"
     if record is None or record.client_id is None:
         return "False", reasons.PENDING, "the client is not registered yet"
@@ -108,9 +132,9 @@ def _client_condition(observed: Observed, settings: Settings) -> _Told:
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
-def _credentials_condition(observed: Observed) -> _Told:
+def _credentials_condition(observed: Observed, settings: Settings) -> _Told:
     name = observed.service.credentials_secret
-    if projected(observed):
+    if projected(observed, settings):
         return "True", reasons.PROJECTED, f"Secret {name} holds the client's credentials"
     return "False", reasons.PENDING, f"Secret {name} does not hold the client's credentials yet"
 
@@ -165,10 +189,13 @@ def _verified_condition(observed: Observed, settings: Settings) -> _Told:
 def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, _Told]) -> _Told:
     if observed.service.meta.deletion_timestamp:
         return "False", reasons.DELETING, told[reasons.CLIENT_REGISTERED][2]
-    exempt = not settings.verification or observed.service.replicas == 0
+    service = observed.service
+    exempt = not settings.verification or service.replicas == 0 or service.at_rest
     for type_, (status_, reason, message) in told.items():
         if status_ != "True" and not (type_ == reasons.VERIFIED and exempt):
             return "False", reason, message
+    if service.at_rest:
+        return "True", reasons.SUSPENDED, "everything is in place; spec.suspend is true: only a deletion goes on"
     if exempt:
         reason = told[reasons.VERIFIED][1]
         return "True", reason, "everything is in place; the service is not verified: " + told[reasons.VERIFIED][2]

@@ -68,8 +68,10 @@ def test_the_smallest_protected_service_gets_the_defaults_of_the_design(kubectl:
         "workload": {
             "replicas": 2,
             "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+            "logLevel": "info",
         },
         "service": {"port": 80, "type": "ClusterIP"},
+        "suspend": False,
     }
 
 

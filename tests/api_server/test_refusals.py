@@ -109,11 +109,27 @@ SERVICE_FAULTS = [
     pytest.param({"spec.validation.retries": 6}, "spec.validation.retries", id="six retries"),
     pytest.param({"spec.validation.retries": -1}, "spec.validation.retries", id="a negative number of retries"),
     pytest.param({"spec.client.name": "n" * 51}, "spec.client.name", id="a display name of 51 characters"),
+    pytest.param({"spec.client.deletionPolicy": "Keep"}, "spec.client.deletionPolicy", id="a policy that is none"),
     pytest.param({"spec.client.name": "a\nb"}, "spec.client.name", id="a line break in the display name"),
     pytest.param(
         {"spec.client.credentialsSecret.name": "My_Secret"},
         "spec.client.credentialsSecret.name",
         id="a Secret's name that cannot be",
+    ),
+    pytest.param(
+        {"spec.client.credentialsSecret.keys.clientId": "a/b"},
+        "spec.client.credentialsSecret.keys.clientId",
+        id="a key with a slash",
+    ),
+    pytest.param(
+        {"spec.client.credentialsSecret.keys": {"clientId": "a", "clientSecret": "a"}},
+        "spec.client.credentialsSecret.keys",
+        id="one key for both",
+    ),
+    pytest.param(
+        {"spec.client.credentialsSecret.keys": {"clientId": "client_secret", "clientSecret": "x"}},
+        "spec.client.credentialsSecret.keys",
+        id="the default key of the other",
     ),
     pytest.param(
         {"spec.authorizationServerRef.namespace": "platform"},
@@ -140,9 +156,30 @@ SERVICE_FAULTS = [
     pytest.param(
         {"spec.workload.resources.requests.cpu": -1}, "spec.workload.resources.requests.cpu", id="negative CPU"
     ),
+    *(
+        pytest.param({path: {key: "a"}}, path, id=f"{path} with the key {key}")
+        for path in (
+            "spec.workload.podLabels",
+            "spec.workload.podAnnotations",
+            "spec.service.annotations",
+            "spec.client.credentialsSecret.labels",
+            "spec.client.credentialsSecret.annotations",
+        )
+        for key in ("protectedservice.dev/name", "app.kubernetes.io/name", "no key", "/a", "a/b/c")
+    ),
+    pytest.param({"spec.workload.podLabels": {"team": "a b"}}, "spec.workload.podLabels", id="a label with a space"),
+    pytest.param(
+        {"spec.workload.podLabels": {f"k{n}": "" for n in range(17)}}, "spec.workload.podLabels", id="17 labels"
+    ),
+    pytest.param({"spec.workload.imagePullSecrets": ["a"]}, "imagePullSecrets", id="a pull secret by mere name"),
+    pytest.param(
+        {"spec.workload.imagePullSecrets": [{"name": "a"}, {"name": "a"}]}, "imagePullSecrets", id="a pull secret twice"
+    ),
+    pytest.param({"spec.workload.logLevel": "trace"}, "spec.workload.logLevel", id="a log level that is none"),
     pytest.param({"spec.service.port": 65536}, "spec.service.port", id="port 65536"),
     pytest.param({"spec.service.type": "ExternalName"}, "spec.service.type", id="a Service without pods"),
-    pytest.param({"spec.suspend": True}, "spec.suspend", id="a field that does not work yet"),
+    pytest.param({"spec.suspend": "yes"}, "spec.suspend", id="suspended by a word"),
+    pytest.param({"spec.mode": "ForwardAuth"}, "spec.mode", id="a field that does not work yet"),
 ]
 
 
@@ -267,6 +304,16 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
         pytest.param(SERVICE, {"spec.upstream.timeout": "1h"}, id="an hour for the upstream"),
         pytest.param(SERVICE, {"spec.client.name": "Bestellungen für Köln"}, id="a display name in German"),
         pytest.param(SERVICE, {"spec.workload.replicas": 0}, id="scaled to zero"),
+        pytest.param(
+            SERVICE,
+            {"spec.workload.podLabels": {"team": "", "example.com/a.b_c-d": "A.b", "xprotectedservice.dev/a": "b"}},
+            id="labels of every shape",
+        ),
+        pytest.param(
+            SERVICE,
+            {"spec.service.annotations": {f"example.com/{n}": "ü\n" * 2048 for n in range(16)}},
+            id="16 annotations of 4096 characters",
+        ),
         pytest.param(
             SERVICE,
             {"spec.workload.resources": {"requests": {"cpu": 1, "memory": "1.5Gi"}, "limits": {"memory": "2G"}}},

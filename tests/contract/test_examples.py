@@ -51,7 +51,7 @@ def test_the_smallest_example_is_the_one_of_the_design() -> None:
 def test_the_schema_refuses_a_field_that_it_does_not_know() -> None:
     validator = Draft202012Validator(closed(schema("ProtectedService")["properties"]["spec"]))
 
-    assert not validator.is_valid({"scopes": ["read"], "demo": True, "suspend": True})
+    assert not validator.is_valid({"scopes": ["read"], "demo": True, "mode": "ForwardAuth"})
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

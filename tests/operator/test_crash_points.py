@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import PROTECTED_SERVICE
+from protectedservice_operator.resource import PROTECTED_SERVICE, SECRET
 
 from ..support.objects import protected_service
 from ..support.world import Killed, World
@@ -22,6 +22,11 @@ Flow = Callable[[World], Awaitable[None]]
 
 async def onboarded(world: World) -> None:
     world.add(protected_service("orders"))
+    await world.settle()
+
+
+async def onboarded_to_stay(world: World) -> None:
+    world.add(protected_service("orders", client={"deletionPolicy": "Retain"}))
     await world.settle()
 
 
@@ -37,6 +42,17 @@ def update(world: World) -> None:
     world.cluster.edit(
         PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(scopes=["read", "write"])
     )
+
+
+def rename_keys(world: World) -> None:
+    keys = {"clientId": "ID", "clientSecret": "SECRET"}
+    world.cluster.edit(
+        PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(client=secret_with(keys))
+    )
+
+
+def secret_with(keys: dict[str, str]) -> dict[str, object]:
+    return {"deletionPolicy": "Delete", "credentialsSecret": {"keys": keys}}
 
 
 def delete(world: World) -> None:
@@ -58,6 +74,7 @@ class Case:
 FLOWS = {
     "create": Case(nothing, create, remains=True),
     "update": Case(onboarded, update, remains=True),
+    "change of keys": Case(onboarded, rename_keys, remains=True),
     "delete": Case(onboarded, delete, remains=False),
 }
 
@@ -95,7 +112,11 @@ def assert_service_is_whole(world: World, point: str) -> None:
     assert entry.record.state is State.REGISTERED, point
     assert entry.registration is not None
     client = world.server.clients[entry.registration.client_id]
-    assert world.credentials() == {"client_id": client.client_id, "client_secret": client.client_secret}, point
+    keys = world.service()["spec"].get("client", {}).get("credentialsSecret", {}).get("keys", {})
+    assert world.credentials() == {
+        keys.get("clientId", "client_id"): client.client_id,
+        keys.get("clientSecret", "client_secret"): client.client_secret,
+    }, point
     assert client.scopes == set(world.service()["spec"]["scopes"]), point
     # our handle is good: the registration token in the ledger is the server's current one
     assert entry.registration.registration_access_token == client.registration_token, point
@@ -157,6 +178,55 @@ async def test_one_client_in_use_and_every_leak_reported_where_the_server_offers
         assert leaked <= 1, point  # each interrupted POST or lost PUT reply leaves at most one
         assert leaked <= reported_leaks(world), point
         await assert_nothing_more_to_do(world, point)
+
+
+@pytest.mark.parametrize("honoured", [True, False], ids=["idempotency key honoured", "only RFC 7592"])
+@pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
+async def test_a_retained_client_and_its_secret_outlive_the_object_whatever_the_crash(
+    honoured: bool, after: bool
+) -> None:
+    case = Case(onboarded_to_stay, delete, remains=False)
+    effects = await count_effects(case, honoured=honoured)
+
+    assert effects >= 3  # ledger, Secret, finalizer
+
+    for effect in range(1, effects + 1):
+        point = f"effect {effect} of {effects}, {'after' if after else 'before'}"
+        world = await killed_world(case, effect, after=after, honoured=honoured)
+        assert_client_stayed(world, point)
+        assert reported_leaks(world) == 0, point
+        await assert_nothing_more_to_do(world, point)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
+async def test_an_update_that_was_killed_is_finished_before_its_client_is_left_behind(after: bool) -> None:
+    case = Case(onboarded_to_stay, update, remains=True)
+    for effect in range(1, await count_effects(case, honoured=True) + 1):
+        point = f"effect {effect}, {'after' if after else 'before'}"
+        world = World()
+        await case.prepare(world)
+        world.kill_at(effect, after=after)
+        update(world)
+        with pytest.raises(Killed):
+            await world.settle()
+        delete(world)
+        world.restart()
+        await world.recover()
+
+        assert_client_stayed(world, point)
+        await assert_nothing_more_to_do(world, point)
+
+
+def assert_client_stayed(world: World, point: str) -> None:
+    assert world.cluster.objects(PROTECTED_SERVICE) == [], point
+    (entry,) = world.ledgers()
+    assert entry.record.state is State.RETAINED, point
+    assert entry.registration is not None
+    (client,) = world.server.clients.values()
+    assert world.credentials() == {"client_id": client.client_id, "client_secret": client.client_secret}, point
+    assert entry.registration.registration_access_token == client.registration_token, point
+    assert "ownerReferences" not in world.cluster.read(SECRET, "tenant", "orders-oauth2-client")["metadata"], point
+    assert "ClientRetained" in [reason for reason, _ in world.events()], point
 
 
 async def test_a_service_deleted_while_its_registration_was_interrupted_leaves_no_client() -> None:

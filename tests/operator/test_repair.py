@@ -82,7 +82,7 @@ def add_sidecar(body: dict[str, Any]) -> None:
 
 
 def add_variable(body: dict[str, Any]) -> None:
-    container(body)["env"].append({"name": "PROTECTEDSERVICE_LOG_LEVEL", "value": "debug"})
+    container(body)["env"].append({"name": "PYTHONSTARTUP", "value": "evil.py"})
 
 
 def add_environment_from(body: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ one write. The tenant's Secret is a projection of this one and steers nothing.
              refused     v  │  │           │             │  v  handle lost
                          idle <─┼──────────┼─────────────┼── idle
                                └──────────┴──> deleting ─┘ ──> (none)     or orphaned
+                                          └──> retained                   (deletionPolicy Retain)
 
 Past the deadline the object is released and its entry stays, still `deleting`, until the client is gone.
 """
@@ -36,6 +37,11 @@ class State(enum.StrEnum):
     UPDATING = "updating"  # an intent: a PUT may have been sent
     DELETING = "deleting"  # an intent: a DELETE may have been sent
     ORPHANED = "orphaned"  # the object is gone, its client lives and cannot be deleted by us
+    RETAINED = "retained"  # the object is gone, its client lives on purpose: never deleted by us
+
+
+# From these states a client that there is can be retained.
+RETAINABLE: Final = frozenset({State.REGISTERED, State.UPDATING, State.IDLE})
 
 
 class Intent(BaseModel):

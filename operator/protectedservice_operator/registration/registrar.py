@@ -50,7 +50,7 @@ from .driver import (
     Registration,
     RegistrationRefused,
 )
-from .ledger import Entry, Intent, Record, Refusal, State, secret_name
+from .ledger import RETAINABLE, Entry, Intent, Record, Refusal, State, secret_name
 from .token import TokenEndpoint
 
 logger = logging.getLogger(__name__)
@@ -310,6 +310,17 @@ class Registrar:
         entry, version = found
         # An open attempt is kept: it is finished first, to learn which client to delete, or by which handle.
         await self._write(entry.with_record(state=State.DELETING, deletion_started=self._wall()), version)
+
+    async def retain(self, owner: Meta) -> None:
+        """Write down that the client stays when its object goes: from here on nothing deletes it.
+
+        An interrupted update stays in the entry, should anybody take the client up again.
+        """
+        found = await self.read(owner.uid)
+        if found is None or found[0].record.state not in RETAINABLE or found[0].record.client_id is None:
+            raise _moved(owner)
+        entry, version = found
+        await self._write(entry.with_record(state=State.RETAINED, deletion_started=self._wall()), version)
 
     async def unregister(self, owner_uid: str, connection: Connection, tell: Tell) -> None:
         """Delete the client at the server, then the ledger entry. Repeatable until it is done.
