@@ -19,7 +19,7 @@ say 'Python environment'
 say 'checks'
 scripts/check.sh
 say 'tests without a cluster'
-.venv/bin/pytest -q --durations=5 -m 'not cluster'
+.venv/bin/pytest -q -n auto --durations=5 -m 'not cluster'
 if [ "$level" != fast ]; then
   say 'tests on a real cluster'
   scripts/e2e_kind.sh
