@@ -394,7 +394,7 @@ class Play:
 
     world: World
     revoked_at: float | None = None
-    looked: dict[int, Facts] = field(default_factory=dict)
+    looked: dict[Any, Facts] = field(default_factory=dict)  # by question; held, so that no other one gets its id
     requests: list[tuple[float, asyncio.Task[Verdict]]] = field(default_factory=list)
 
     def _state(self) -> Facts:
@@ -415,7 +415,7 @@ class Play:
         elif world.pending:
             which = int(value) % len(world.pending)
             # The server may look at its own state at any moment between question and answer.
-            facts = self.looked.setdefault(id(world.pending[which]), self._state())
+            facts = self.looked.setdefault(world.pending[which], self._state())
             if name != "look":
                 await world.answer(facts if name == "answer" else Unavailable("connection"), which)
 
