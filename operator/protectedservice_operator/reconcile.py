@@ -157,7 +157,14 @@ class Reconcile:
         match step:
             case plan.AddFinalizer():
                 await self._set_finalizers(observed.service, [*observed.service.meta.finalizers, FINALIZER])
-            case plan.Register() | plan.Update() | plan.StartDeletion() | plan.Unregister() | plan.Abandon():
+            case (
+                plan.Register()
+                | plan.Update()
+                | plan.StartDeletion()
+                | plan.Unregister()
+                | plan.LeaveBehind()
+                | plan.Abandon()
+            ):
                 await self._act_on_client(step, observed, tell)
             case plan.Project():
                 await self._children.project(observed)
@@ -184,6 +191,8 @@ class Reconcile:
                 await self._unregister(observed, tell)
             case plan.StartDeletion():
                 await self._registrar.start_deletion(observed.service.meta)
+            case plan.LeaveBehind():
+                await self._registrar.leave_behind(observed.service.meta, tell)
             case plan.Abandon():
                 await self._registrar.abandon(observed.service.meta, tell)
 
@@ -205,7 +214,7 @@ class Reconcile:
             await self._registrar.register(
                 service.meta,
                 str(server.reference),
-                lambda attempt8: wanted_metadata(service, self._settings, attempt8),
+                lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
                 connection,
                 tell,
                 attempt=step.attempt,

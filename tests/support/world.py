@@ -46,7 +46,7 @@ from protectedservice_operator.resource import (
 from protectedservice_operator.triggers import Triggers
 from protectedservice_operator.verification import Subject, Verifier
 
-from .fake_authorization_server import FakeAuthorizationServer
+from . import servers
 from .fake_cluster import FakeCluster, Write
 from .objects import OPERATOR_NAMESPACE, authorization_server
 
@@ -76,19 +76,17 @@ class _Verifier(Verifier):
 class World:
     """See the module."""
 
-    def __init__(self, *, idempotency_honoured: bool = True, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, idempotency_honoured: bool = True, kind: str = "dynamic", settings: dict[str, Any] | None = None
+    ) -> None:
+        """`kind`: dynamic, register-only, hydra or keycloak; `idempotency_honoured` is for the first two."""
         self.now = START
         self.cluster = FakeCluster(lambda: dt.datetime.fromtimestamp(self.now, dt.UTC))
         for namespace in (OPERATOR_NAMESPACE, "tenant", "other"):
             self.cluster.add_namespace(namespace)
-        self.server = FakeAuthorizationServer(idempotency_honoured=idempotency_honoured, now=lambda: self.now)
-        self.cluster.insert(SECRET, registration_secret(self.server.initial_access_token))
-        declared = {"idempotencyKey": "Honoured" if idempotency_honoured else "Ignored"}
-        registration = {
-            "dynamicClientRegistration": declared,
-            "credentialsSecret": {"name": "authorization-server-registration"},
-        }
-        self.cluster.insert(AUTHORIZATION_SERVER, authorization_server(registration=registration))
+        self.server, spec = servers.make(kind, idempotency_honoured=idempotency_honoured, now=lambda: self.now)
+        self.cluster.insert(SECRET, registration_secret(self.server.initial_access_token, **spec.pop("credential", {})))
+        self.cluster.insert(AUTHORIZATION_SERVER, authorization_server(**spec))
         self.settings = Settings(
             cluster_id="cluster",
             server_image="protectedservice/resource-server:test",
@@ -378,14 +376,15 @@ def condition(body: dict[str, Any], type_: str) -> tuple[str, str] | None:
     return None
 
 
-def registration_secret(token: str) -> dict[str, Any]:
+def registration_secret(token: str, **more: str) -> dict[str, Any]:
     """The Secret that AuthorizationServer `default` refers to."""
+    content = {"token": token, **more}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "authorization-server-registration", "namespace": OPERATOR_NAMESPACE},
         "type": "Opaque",
-        "data": {"token": base64.b64encode(token.encode()).decode()},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
     }
 
 
