@@ -275,6 +275,27 @@ async def test_a_client_that_its_server_cannot_delete_holds_its_object_not_even_
     assert world.uncertain == 1
 
 
+async def test_a_replacement_that_was_interrupted_is_deleted_with_its_object() -> None:
+    world = World()
+    await onboarded(world)
+    (old,) = world.server.clients.values()
+    old.registration_token = "somebody made it another one"  # our handle is lost
+    world.server.fail_on(Operation.REGISTER, status=None, times=None, after_effect=True)
+    update(world)
+    await world.settle()
+
+    assert len(world.server.clients) == 2
+    (entry,) = world.ledgers()
+    assert entry.record.state is State.REGISTERING
+
+    world.server.heal()
+    delete(world)
+    await world.recover()
+    assert_service_is_gone(world, "deleted")
+    assert list(world.server.clients.values()) == [old]  # nobody holds its handle
+    assert reported_leaks(world) == 1
+
+
 async def test_a_service_deleted_while_its_registration_was_interrupted_leaves_no_client() -> None:
     for effect in range(1, 12):
         world = World()
