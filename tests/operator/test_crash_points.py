@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import PROTECTED_SERVICE, SECRET
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET
 
 from ..support.fake_authorization_server import Operation
 from ..support.fake_keycloak import FakeKeycloak
-from ..support.objects import protected_service
+from ..support.objects import OPERATOR_NAMESPACE, protected_service
 from ..support.world import Killed, World
 
 AUDIENCE = "https://orders.example"
@@ -270,9 +270,36 @@ async def test_a_client_that_its_server_cannot_delete_holds_its_object_not_even_
 
     assert_service_is_gone(world, "deleted")
     (entry,) = world.ledgers()
+    published = world.cluster.read(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")["status"]["capabilities"]
+    assert (published["register"], published["update"], published["delete"]) == (True, False, False)
     assert (entry.record.state, entry.record.client_id) == (State.ORPHANED, next(iter(world.server.clients)))
     assert reported_leaks(world) == 1
     assert world.uncertain == 1
+
+
+@pytest.mark.parametrize("act", [update, delete])
+async def test_a_changed_kind_of_registration_leaves_nothing_behind_without_a_word(
+    act: Callable[[World], None],
+) -> None:
+    world = World(kind="hydra")
+    world.server.fail_on(Operation.REGISTER, status=None, times=None, after_effect=True)
+    create(world)
+    await world.settle()
+    world.server.heal()
+    world.server.metadata = {}
+    credential = {"name": "authorization-server-registration"}
+    changed = {"dynamicClientRegistration": {"idempotencyKey": "Ignored"}, "credentialsSecret": credential}
+    world.cluster.edit(
+        AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default", lambda body: body["spec"].update(registration=changed)
+    )
+    await world.settle()
+    act(world)
+    await world.recover()
+
+    in_use = [entry for entry in world.ledgers() if entry.record.state is State.REGISTERED]
+    assert len(in_use) == (1 if act is update else 0)
+    assert len(world.server.clients) - len(in_use) == 1
+    assert reported_leaks(world) >= 1
 
 
 async def test_a_replacement_that_was_interrupted_is_deleted_with_its_object() -> None:

@@ -118,8 +118,11 @@ class Registrar:
         Raises what the driver raises, and Conflict when the ledger is not as the plan saw it.
         """
         found = await self.read(owner.uid)
+        chooses = connection.driver.capabilities.caller_chosen_id
+        if found is not None and found[0].chosen is not None and not chooses:
+            what = f"client {found[0].chosen.client_id} was to be made before the kind of registration was changed"
+            await self._report_uncertain(tell, what)
         if attempt is None:
-            chooses = connection.driver.capabilities.caller_chosen_id
             entry, version = await self._open_intent(
                 owner, server, metadata, found, abandoned=abandoned, chooses=chooses
             )
@@ -129,7 +132,7 @@ class Registrar:
             if found is None or found[0].record.attempt != attempt or found[0].record.state is not State.REGISTERING:
                 raise _moved(owner)
             entry, version = found
-            if entry.chosen is not None:
+            if entry.chosen is not None and chooses:
                 # Whatever the interrupted request made is overwritten, so that it can be what spec says by now.
                 entry = entry.with_record(intent=Intent.of(metadata(entry.record.tag_attempt)))
         await self._shield(self._register_and_store(entry, version, connection.driver, tell, fresh=attempt is None))
@@ -326,8 +329,12 @@ class Registrar:
         if entry.record.intent is not None and not connection.driver.capabilities.caller_chosen_id:
             entry, version = await self._shield(self._finish_intent(entry, version, connection.driver))
         registration = entry.registration
-        if entry.chosen is not None:  # made or not: its id is known, and after this it is gone
-            await connection.driver.delete(entry.chosen)
+        if entry.chosen is not None:
+            if not connection.driver.capabilities.caller_chosen_id:
+                what = f"{entry.record.server} is registered at in another way by now: client {entry.chosen.client_id}"
+                await self._orphan(entry, version, f"{what} may be left", tell)
+                return
+            await connection.driver.delete(entry.chosen)  # made or not: its id is known, and after this it is gone
         if registration is not None and not _is_manageable(registration, connection.driver):
             what = f"{entry.record.server} cannot delete client {registration.client_id}"
             await self._orphan(entry, version, what, tell)
