@@ -2,7 +2,8 @@
 # The tests: scripts/test.sh [--fast|--all]
 #   --fast   checks and every test that needs no cluster
 #   default  the same, then the API-server and end-to-end tests on a KIND cluster of their own (made, used, removed)
-#   --all    the same, with the slow tests too
+#   --all    the same, with the slow tests too: real authorization servers of other people (Go, Java, Node), built or
+#            fetched once; those whose tools are missing are skipped and say so
 set -euo pipefail
 cd "$(dirname "$0")/.."
 level=default
@@ -19,7 +20,11 @@ say 'Python environment'
 say 'checks'
 scripts/check.sh
 say 'tests without a cluster'
-.venv/bin/pytest -q -n auto --durations=5 -m 'not cluster'
+.venv/bin/pytest -q -n auto --durations=5 -m 'not cluster and not slow'
+if [ "$level" = all ]; then
+  say 'tests against real authorization servers'
+  .venv/bin/pytest -q --durations=5 -m 'slow and not cluster'
+fi
 if [ "$level" != fast ]; then
   say 'tests on a real cluster'
   scripts/e2e_kind.sh

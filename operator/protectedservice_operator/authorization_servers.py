@@ -14,7 +14,6 @@ import hashlib
 import logging
 import random
 import time
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
@@ -24,11 +23,17 @@ from .cache import Cache, Cached
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
 from .events import EventType, Recorder
+from .registration.credential import Credential
 from .registration.discovery import discover
 from .registration.driver import Capabilities, Driver
-from .registration.dynamic import DynamicClientRegistration
+from .registration.kinds import (
+    admin_api_exposed,
+    check_credential,
+    make_driver,
+    make_token_endpoint,
+    required_endpoints,
+)
 from .registration.ledger import ANNOTATION, Record, secret_name
-from .registration.oauth import is_bearer_token
 from .registration.remote import Remote
 from .registration.token import TokenEndpoint
 from .resource import (
@@ -225,7 +230,11 @@ class AuthorizationServers:
         remote = state.connection.remote if state.connection else self._connect(_name(server))
         try:
             endpoints = await discover(
-                remote, server.issuer, server.endpoints, allow_insecure_http=server.allow_insecure_http
+                remote,
+                server.issuer,
+                server.endpoints,
+                allow_insecure_http=server.allow_insecure_http,
+                required=required_endpoints(server),
             )
         except Outcome as outcome:
             state.failures += isinstance(outcome, ServerUnavailable)
@@ -237,31 +246,29 @@ class AuthorizationServers:
         await self._open(server, state, endpoints, credential)
         return endpoints, None, state.obstacle or state.refused
 
-    async def _credential(self, server: AuthorizationServer, state: _State) -> str | None:
-        """The initial access token, read live each time: a corrected Secret must not wait for a watch.
+    async def _credential(self, server: AuthorizationServer, state: _State) -> Credential | None:
+        """The registration credential, read live each time: a corrected Secret must not wait for a watch.
 
-        None where there is none that could be sent; `state.obstacle` says why, and who waited for one is released.
+        None where there is none that could be used; `state.obstacle` says why, and who waited for one is released.
         """
-        name, namespace = server.credentials_secret, server.meta.namespace
-        secret = await self._cluster.get(SECRET, namespace, name)
-        value = b64decode((secret or {}).get("data", {}).get("token", "")).decode(errors="replace").strip()
-        if is_bearer_token(value):
-            if state.obstacle is not None:
-                state.obstacle = None
-                self._release(state)
-            return value
-        fault = "does not exist" if secret is None else "has no key token that could be sent (RFC 6750 section 2.1)"
-        text = (
-            f"Secret {namespace}/{name} (spec.registration.credentialsSecret) {fault}; "
-            "create it with the server's initial access token"
-        )
-        state.obstacle = AdministratorMustAct(reasons.CREDENTIALS_SECRET_MISSING, text)
-        return None
+        secret = None
+        if server.credentials_secret is not None:
+            secret = await self._cluster.get(SECRET, server.meta.namespace, server.credentials_secret)
+        credential = Credential.of(secret)
+        try:
+            check_credential(server, credential, exists=secret is not None)
+        except AdministratorMustAct as unusable:
+            state.obstacle = unusable
+            return None
+        if state.obstacle is not None:
+            state.obstacle = None
+            self._release(state)
+        return credential
 
     async def _open(
-        self, server: AuthorizationServer, state: _State, endpoints: Endpoints, credential: str | None
+        self, server: AuthorizationServer, state: _State, endpoints: Endpoints, credential: Credential | None
     ) -> None:
-        digest = hashlib.sha256((credential or "").encode()).hexdigest()
+        digest = (credential or Credential()).digest()
         content = f"{server.meta.uid} {server.meta.generation} {endpoints} {digest}"
         fingerprint = hashlib.sha256(content.encode()).hexdigest()
         if state.connection is not None and state.connection.fingerprint == fingerprint:
@@ -270,16 +277,19 @@ class AuthorizationServers:
             state.refused = None  # another credential has not been refused
         state.credential_digest = digest
         remote = self._connect(_name(server))
-        driver = DynamicClientRegistration(
-            remote,
-            endpoints,
-            credential,
-            idempotency_honoured=server.idempotency_honoured,
-            manages_clients=bool((server.status.get("capabilities") or {}).get("update")),
-        )
+        try:
+            driver = make_driver(server, remote, endpoints, credential or Credential())
+        except AdministratorMustAct as unusable:
+            # A kind whose every call needs the credential: an older connection is better than none.
+            state.obstacle = unusable
+            await remote.aclose()
+            if state.connection is None:
+                raise
+            return
         await self._disconnect(state)
         remote.breaker.on_close = lambda: self._release(state)
-        state.connection = Connection(fingerprint, remote, endpoints, driver, TokenEndpoint(remote, endpoints))
+        tokens = make_token_endpoint(server, remote, endpoints)
+        state.connection = Connection(fingerprint, remote, endpoints, driver, tokens)
         self._release(state)
 
     async def _disconnect(self, state: _State) -> None:
@@ -314,6 +324,8 @@ class AuthorizationServers:
                 server, reasons.READY, unready, reasons.READY_NOW, "answers and has our registration credential"
             ),
         ]
+        if endpoints is not None and (exposed := admin_api_exposed(server, endpoints)) is not None:
+            conditions.append(_exposure(server, exposed))
         status: dict[str, Any] = {
             "observedGeneration": server.meta.generation,
             "conditions": merge_conditions(old.get("conditions") or (), conditions, self._wall()),
@@ -345,7 +357,8 @@ class AuthorizationServers:
             before = find_condition(old.get("conditions") or (), condition["type"])
             if before is not None and before["status"] == condition["status"]:
                 continue
-            type_: EventType = "Normal" if condition["status"] == "True" else "Warning"
+            good = "False" if condition["type"] == reasons.ADMIN_API_EXPOSED else "True"
+            type_: EventType = "Normal" if condition["status"] == good else "Warning"
             logger.log(
                 logging.INFO if type_ == "Normal" else logging.WARNING,
                 "AuthorizationServer %s: %s is %s: %s",
@@ -410,6 +423,26 @@ def _condition(server: AuthorizationServer, type_: str, outcome: Outcome | None,
             text = before["message"]  # each probe of an outage fails in its own words; the first ones stand
     generation = server.meta.generation
     return {"type": type_, "status": status, "reason": reason, "message": text, "observedGeneration": generation}
+
+
+def _exposure(server: AuthorizationServer, exposed: bool) -> Condition:
+    if exposed:
+        reason, text = (
+            reasons.SAME_ORIGIN,
+            (
+                "whoever may introspect reaches the admin API too, which asks for no credential: put a filter in front "
+                "that passes introspection alone, name it in spec.endpoints.introspection, and close the admin port"
+            ),
+        )
+    else:
+        reason, text = reasons.OTHER_ORIGIN, "introspection and the admin API are reached at different origins"
+    return {
+        "type": reasons.ADMIN_API_EXPOSED,
+        "status": str(exposed),
+        "reason": reason,
+        "message": text,
+        "observedGeneration": server.meta.generation,
+    }
 
 
 def _capabilities(capabilities: Capabilities) -> dict[str, bool]:

@@ -52,6 +52,7 @@ class Server:
 
     endpoints: Endpoints
     allow_insecure_http: bool
+    introspection_authentication: str = "client_secret_basic"
 
 
 def digest(content: object) -> str:
@@ -113,7 +114,7 @@ def policy(service: ProtectedService, server: Server) -> Manifest:
     }
     authorization_server: Manifest = {
         "endpoints": {"introspection": server.endpoints.introspection},
-        "introspection": {"clientAuthentication": "client_secret_basic"},
+        "introspection": {"clientAuthentication": server.introspection_authentication},
         "allowInsecureHTTP": server.allow_insecure_http,
     }
     if server.endpoints.issuer is not None:

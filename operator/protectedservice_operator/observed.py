@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,11 +72,16 @@ class Observed:
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was worked out already
 
 
-def wanted_metadata(service: ProtectedService, settings: Settings, attempt8: str) -> ClientMetadata:
+def wanted_metadata(observed: Observed, settings: Settings, attempt8: str) -> ClientMetadata:
     """What the authorization server is to hold about the service's client."""
-    meta = service.meta
+    service, meta = observed.service, observed.service.meta
     mark = tag(settings.cluster_id, meta.namespace, meta.name, meta.uid, attempt8)
-    return ClientMetadata(client_name(service.client_display_name, mark), service.scopes, service.audience)
+    metadata = ClientMetadata(
+        client_name(service.client_display_name, mark), service.scopes, service.audience, tag=mark
+    )
+    if observed.server is None:
+        return metadata
+    return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
 
 
 def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mapping[str, Any]]] | None:
@@ -112,7 +117,8 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     if observed.service.upstream is not None and observed.service.upstream.name == observed.service.child_name:
         return None
     service = observed.service
-    policy = manifests.config_map(service, manifests.Server(endpoints, server.allow_insecure_http))
+    known = manifests.Server(endpoints, server.allow_insecure_http, server.introspection_authentication)
+    policy = manifests.config_map(service, known)
     deployment = manifests.deployment(service, settings.server_image, policy["metadata"]["name"], record.client_id)
     return [
         (CONFIG_MAP, policy),

@@ -31,7 +31,7 @@ from .observed import (
     workload_available,
 )
 from .registration.driver import ClientMetadata
-from .registration.ledger import RETAINABLE, Record, State
+from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, Record, State
 from .resource import (
     ANNOTATION_DESIRED_HASH,
     FINALIZER,
@@ -145,6 +145,11 @@ class Retain(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveBehind(Step):
+    """Let go of a client that its server cannot delete. Counted as uncertain; nothing is asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Abandon(Step):
     """Give up an intent that cannot be continued: nothing is known to delete. Counted as uncertain."""
 
@@ -255,12 +260,12 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
     if record is None:
         return Register(phase, "the service has no client")
     if record.state is State.IDLE:
-        wanted = wanted_metadata(observed.service, settings, record.tag_attempt)
+        wanted = wanted_metadata(observed, settings, record.tag_attempt)
         if (refusal := _refusal_in_force(record, wanted, now)) is not None:
             return Blocked(phase, refusal)
         return Register(phase, "the service's client is to be made anew")
     age = now - record.attempt_started
-    if observed.server is not None and observed.server.idempotency_honoured and age < IDEMPOTENCY_WINDOW:
+    if _is_repeatable(observed, age):
         return Register(phase, "a registration was interrupted", attempt=record.attempt)
     if age < INTENT_REST:
         text = (
@@ -285,7 +290,7 @@ def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
         return None
-    metadata = wanted_metadata(observed.service, settings, record.tag_attempt)
+    metadata = wanted_metadata(observed, settings, record.tag_attempt)
     if record.state is State.REGISTERED and record.metadata_digest == metadata.digest():
         return None if record.fault is None else Blocked(phase, UserMustEdit(record.fault.reason, record.fault.message))
     if not _may_register(observed, settings):
@@ -404,7 +409,7 @@ def _kept_client_half_updated(observed: Observed, settings: Settings, now: float
         return None
     if observed.server is None or observed.unreachable is not None or observed.refused is not None:
         return None
-    metadata = wanted_metadata(service, settings, record.tag_attempt)
+    metadata = wanted_metadata(observed, settings, record.tag_attempt)
     return Update(reasons.CLIENT_REGISTERED, "an interrupted update is finished", metadata, attempt=record.attempt)
 
 
@@ -432,8 +437,7 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
     if record is None or record.state is not State.REGISTERING:
         return None
     # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
-    honoured = observed.server is None or observed.server.idempotency_honoured
-    if not honoured or now - record.attempt_started >= IDEMPOTENCY_WINDOW:
+    if observed.server is not None and not _is_repeatable(observed, now - record.attempt_started):
         return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
     return StartDeletion(phase, "the object is deleted")
 
@@ -443,6 +447,8 @@ def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> S
     record = observed.ledger
     if record is None or record.client_id is not None or record.intent is not None:
         return None
+    if CHOSEN_CLIENT_ID in observed.ledger_digests:
+        return None  # an attempt with this id may have made a part of what it was to make
     if record.state not in (State.IDLE, State.DELETING):
         return None
     return Discard(reasons.CLIENT_REGISTERED, "no client was ever made")
@@ -458,6 +464,8 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
     phase = reasons.CLIENT_REGISTERED
     if observed.ledger is None or observed.ledger.state is not State.DELETING:
         return None
+    if not observed.ledger.manageable:
+        return LeaveBehind(phase, "the server offers no way to delete the client")
     if observed.server is None:
         text = (
             f"AuthorizationServer {observed.ledger.server} does not exist, so that client {observed.ledger.client_id} "
@@ -504,6 +512,14 @@ def _refusal_in_force(record: Record, metadata: ClientMetadata, now: float) -> O
     outcome = UserMustEdit if refusal.user_must_edit else AdministratorMustAct
     holds = REFUSAL_HOLDS if refusal.user_must_edit else ADMINISTRATOR_RETRY
     return outcome(refusal.reason, refusal.message) if now - refusal.at < holds else None
+
+
+def _is_repeatable(observed: Observed, age: float) -> bool:
+    """Whether an interrupted registration of this age can be sent again without making a second client."""
+    server = observed.server
+    if server is None:
+        return False
+    return server.chooses_client_ids or (server.idempotency_honoured and age < IDEMPOTENCY_WINDOW)
 
 
 def _may_register(observed: Observed, settings: Settings) -> bool:

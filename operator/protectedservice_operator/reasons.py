@@ -16,6 +16,7 @@ STALLED: Final = "Stalled"  # kstatus: present and True while only a person can 
 SUSPENDED: Final = "Suspended"  # present and True while spec.suspend is true; also the reason of what waits for that
 # of an AuthorizationServer
 REACHABLE: Final = "Reachable"
+ADMIN_API_EXPOSED: Final = "AdminApiExposed"  # True: put a path filter in front of Hydra's admin port
 
 # All is well: nothing to do.
 REACHABLE_NOW: Final = "Reachable"
@@ -24,6 +25,8 @@ PROJECTED: Final = "Projected"
 AVAILABLE: Final = "Available"
 PROVED: Final = "Proved"
 READY_NOW: Final = "Ready"
+SAME_ORIGIN: Final = "SameOrigin"  # introspection and admin API: put a filter in front that passes introspection only
+OTHER_ORIGIN: Final = "OtherOrigin"
 SCALED_TO_ZERO: Final = "ScaledToZero"  # a legal rest state; raise workload.replicas to serve again
 VERIFICATION_DISABLED: Final = "VerificationDisabled"  # the operator runs with PROTECTEDSERVICE_VERIFICATION=false
 
@@ -44,6 +47,7 @@ NO_DEFAULT_SERVER: Final = "NoDefaultAuthorizationServer"  # set authorizationSe
 NOT_ALLOWED: Final = "NotAllowed"  # ask the AuthorizationServer's owner to allow this namespace
 AUDIENCE_TAKEN: Final = "AudienceTaken"  # choose another audience; the older service keeps it
 INVALID_CLIENT_METADATA: Final = "InvalidClientMetadata"  # the server refuses the scopes, the audience or the name
+CLIENT_SCOPE_MISSING: Final = "ClientScopeMissing"  # create the client scope in Keycloak's realm, or edit spec.scopes
 SCOPE_NOT_GRANTED: Final = "ScopeNotGranted"  # the server registered the client with other scopes
 UPSTREAM_IS_ITSELF: Final = "UpstreamIsItself"  # name the Service behind, not the protected one
 

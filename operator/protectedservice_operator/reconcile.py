@@ -179,6 +179,7 @@ class Reconcile:
                 | plan.StartDeletion()
                 | plan.Unregister()
                 | plan.Retain()
+                | plan.LeaveBehind()
                 | plan.Abandon()
                 | plan.Discard()
             ):
@@ -210,6 +211,8 @@ class Reconcile:
                 await self._registrar.start_deletion(observed.service.meta)
             case plan.Retain():
                 await self._registrar.retain(observed.service.meta)
+            case plan.LeaveBehind():
+                await self._registrar.leave_behind(observed.service.meta, tell)
             case plan.Abandon():
                 await self._registrar.abandon(observed.service.meta, tell)
             case plan.Discard():
@@ -234,7 +237,7 @@ class Reconcile:
             await self._registrar.register(
                 service.meta,
                 str(server.reference),
-                lambda attempt8: wanted_metadata(service, self._settings, attempt8),
+                lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
                 connection,
                 tell,
                 attempt=step.attempt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -259,6 +260,14 @@ class Endpoints:
         return cls(**{name: mapping[name] for name in cls.__slots__ if mapping.get(name)})
 
 
+class RegistrationKind(enum.StrEnum):
+    """How clients come into being at a server: the members of spec.registration."""
+
+    DYNAMIC = "dynamicClientRegistration"
+    HYDRA = "hydra"
+    KEYCLOAK = "keycloak"
+
+
 @dataclass(frozen=True, slots=True)
 class AuthorizationServer:
     """An AuthorizationServer as the API server keeps it."""
@@ -267,8 +276,15 @@ class AuthorizationServer:
     issuer: str | None
     endpoints: Endpoints
     allow_insecure_http: bool
+    registration: RegistrationKind
     idempotency_honoured: bool
-    credentials_secret: str
+    open_registration: bool  # no credential is needed
+    redirect_uri: str | None  # for servers that demand one
+    admin_url: str | None  # of Hydra and Keycloak
+    realm: str | None  # of Keycloak
+    credentials_secret: str | None
+    token_authentication: str  # as in RFC 7591 section 2, token_endpoint_auth_method
+    introspection_authentication: str
     allowed_from: str
     allowed_selector: Mapping[str, Any]
     status: Mapping[str, Any]
@@ -277,14 +293,23 @@ class AuthorizationServer:
     def parse(cls, body: Mapping[str, Any]) -> AuthorizationServer:
         spec = body["spec"]
         registration = spec["registration"]
+        kind = next(kind for kind in RegistrationKind if kind in registration)
+        own, dynamic = registration[kind], registration.get(RegistrationKind.DYNAMIC) or {}
         allowed = spec["allowedNamespaces"]
         return cls(
             meta=Meta.parse(body),
             issuer=spec.get("issuer"),
             endpoints=Endpoints.from_mapping(spec.get("endpoints") or {}),
             allow_insecure_http=spec["allowInsecureHTTP"],
-            idempotency_honoured=registration["dynamicClientRegistration"]["idempotencyKey"] == "Honoured",
-            credentials_secret=registration["credentialsSecret"]["name"],
+            registration=kind,
+            idempotency_honoured=dynamic.get("idempotencyKey") == "Honoured",
+            open_registration=kind is RegistrationKind.HYDRA or dynamic.get("open", False),
+            redirect_uri=dynamic.get("redirectURI"),
+            admin_url=own.get("adminUrl"),
+            realm=own.get("realm"),
+            credentials_secret=(registration.get("credentialsSecret") or {}).get("name"),
+            token_authentication=spec["token"]["clientAuthentication"],
+            introspection_authentication=spec["introspection"]["clientAuthentication"],
             allowed_from=allowed["from"],
             allowed_selector=allowed.get("selector") or {},
             status=body.get("status") or {},
@@ -297,6 +322,11 @@ class AuthorizationServer:
     @property
     def key(self) -> Key:
         return Key(AUTHORIZATION_SERVER.kind, self.meta.namespace, self.meta.name)
+
+    @property
+    def chooses_client_ids(self) -> bool:
+        """Whether the operator chooses the client's id, so that a registration can be repeated without harm."""
+        return self.registration is not RegistrationKind.DYNAMIC
 
     def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether services of this namespace may use the server (Gateway API's `from`)."""

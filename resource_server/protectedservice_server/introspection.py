@@ -20,7 +20,7 @@ from yarl import URL
 from . import credentials
 from .credentials import Credentials, CredentialsError
 from .decision import INACTIVE, Facts
-from .policy import Policy
+from .policy import ClientAuthentication, Policy
 from .verifier import Learnt, RefusedUs, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Introspection:
 
     def __init__(self, policy: Policy, held: Credentials, reread: Callable[[], Credentials]) -> None:
         self._url = URL(policy.authorization_server.introspection_endpoint, encoded=True)
+        self._authentication = policy.authorization_server.client_authentication
         self._retries = policy.validation.retries
         self._credentials = held
         self._reread = reread
@@ -114,12 +115,14 @@ class Introspection:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _post(self, token: str, held: Credentials) -> tuple[int, float | None, bytes]:
-        async with self._connected().post(
-            self._url,
-            data={"token": token, "token_type_hint": "access_token"},
-            headers={**_HEADERS, "Authorization": held.basic()},
-            allow_redirects=False,
-        ) as response:
+        form = {"token": token, "token_type_hint": "access_token"}
+        headers = dict(_HEADERS)
+        match self._authentication:
+            case ClientAuthentication.BASIC:
+                headers["Authorization"] = held.basic()
+            case ClientAuthentication.POST:
+                form |= {"client_id": held.client_id, "client_secret": held.client_secret}
+        async with self._connected().post(self._url, data=form, headers=headers, allow_redirects=False) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk

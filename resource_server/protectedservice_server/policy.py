@@ -22,7 +22,7 @@ The whole file, with what holds where a line is left out::
     - issuer: https://as        # none: an answer's `iss` does not matter
       allowInsecureHTTP: false  # true: plain http endpoints are accepted
       endpoints: {introspection: "https://as/introspect"}  # required; token, revocation, registration, jwks are allowed
-      introspection: {clientAuthentication: client_secret_basic}
+      introspection: {clientAuthentication: client_secret_basic}  # or client_secret_post, or none: the endpoint is open
 
 `upstream.allowLoopback` is for a server that runs beside its upstream on one machine. In a cluster it stays off: there
 a loopback address is the resource server itself, and a name that resolves to one is an attempt to reach it from inside.
@@ -91,12 +91,22 @@ class Validation:
     retries: int = 1
 
 
+class ClientAuthentication(StrEnum):
+    """How this server says at the introspection endpoint who it is (RFC 7591 section 2, token_endpoint_auth_method)."""
+
+    BASIC = "client_secret_basic"
+    POST = "client_secret_post"
+    NONE = "none"
+    """Not at all: the endpoint answers anybody, and only the network keeps strangers from it."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuthorizationServer:
     """Who answers for tokens."""
 
     introspection_endpoint: str
     issuer: str | None = None
+    client_authentication: ClientAuthentication = ClientAuthentication.BASIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +241,14 @@ def _authorization_server(node: Node) -> AuthorizationServer | None:
         _url(endpoints.take(name), insecure=insecure)
     endpoints.finish()
     introspection = item.take("introspection")
-    introspection.take("clientAuthentication").choice(["client_secret_basic"], "client_secret_basic")
+    authentication = introspection.take("clientAuthentication").choice(
+        [method.value for method in ClientAuthentication], ClientAuthentication.BASIC
+    )
     introspection.finish()
     item.finish()
-    return AuthorizationServer(introspection_node.text() or "", issuer_node.text())
+    return AuthorizationServer(
+        introspection_node.text() or "", issuer_node.text(), ClientAuthentication(authentication)
+    )
 
 
 def _url(node: Node, *, insecure: bool = True) -> SplitResult | None:

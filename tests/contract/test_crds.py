@@ -65,7 +65,14 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.endpoints.registration": "https://other.example/register",
         "spec.allowInsecureHTTP": True,
         "spec.registration.dynamicClientRegistration.idempotencyKey": "Honoured",
+        "spec.registration.dynamicClientRegistration.open": True,
+        "spec.registration.dynamicClientRegistration.redirectURI": "https://orders.example/unused",
+        "spec.registration.hydra.adminUrl": "https://hydra.example",
+        "spec.registration.keycloak.adminUrl": "https://keycloak.example",
+        "spec.registration.keycloak.realm": "shop",
         "spec.registration.credentialsSecret.name": "other",
+        "spec.token.clientAuthentication": "client_secret_post",
+        "spec.introspection.clientAuthentication": "none",
         "spec.allowedNamespaces.from": "All",
         "spec.allowedNamespaces.selector.matchLabels{}": {"team": "a"},
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
@@ -209,6 +216,9 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
     spec = SMALLEST[kind]
     if path == "spec.authorizationServerRef.namespace":  # read only beside a name
         spec = with_value(spec, "spec.authorizationServerRef.name", "other")
+    if path.startswith(("spec.registration.hydra.", "spec.registration.keycloak.")):  # read only without another kind
+        own = {"adminUrl": "https://admin.example", "realm": "master"}
+        spec = {**spec, "registration": {path.split(".")[2]: own}}
 
     changed = parsed(kind, with_value(spec, path, value))
 

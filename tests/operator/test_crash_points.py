@@ -12,16 +12,20 @@ from dataclasses import dataclass
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import PROTECTED_SERVICE, SECRET
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET
 
-from ..support.objects import protected_service
+from ..support.fake_authorization_server import Operation
+from ..support.fake_keycloak import FakeKeycloak
+from ..support.objects import OPERATOR_NAMESPACE, protected_service
 from ..support.world import Killed, World
+
+AUDIENCE = "https://orders.example"
 
 Flow = Callable[[World], Awaitable[None]]
 
 
 async def onboarded(world: World) -> None:
-    world.add(protected_service("orders"))
+    world.add(protected_service("orders", audience=AUDIENCE))
     await world.settle()
 
 
@@ -35,7 +39,7 @@ async def nothing(world: World) -> None:
 
 
 def create(world: World) -> None:
-    world.add(protected_service("orders"))
+    world.add(protected_service("orders", audience=AUDIENCE))
 
 
 def update(world: World) -> None:
@@ -79,8 +83,8 @@ FLOWS = {
 }
 
 
-async def count_effects(case: Case, *, honoured: bool) -> int:
-    world = World(idempotency_honoured=honoured)
+async def count_effects(case: Case, *, honoured: bool, kind: str = "dynamic") -> int:
+    world = World(idempotency_honoured=honoured, kind=kind)
     await case.prepare(world)
     world.effects = 0
     case.act(world)
@@ -88,9 +92,9 @@ async def count_effects(case: Case, *, honoured: bool) -> int:
     return world.effects
 
 
-async def killed_world(case: Case, effect: int, *, after: bool, honoured: bool) -> World:
+async def killed_world(case: Case, effect: int, *, after: bool, honoured: bool, kind: str = "dynamic") -> World:
     """A world in which the process died at this effect and another one was given all the time it may need."""
-    world = World(idempotency_honoured=honoured)
+    world = World(idempotency_honoured=honoured, kind=kind)
     await case.prepare(world)
     world.kill_at(effect, after=after)
     case.act(world)
@@ -118,13 +122,24 @@ def assert_service_is_whole(world: World, point: str) -> None:
         keys.get("clientSecret", "client_secret"): client.client_secret,
     }, point
     assert client.scopes == set(world.service()["spec"]["scopes"]), point
-    # our handle is good: the registration token in the ledger is the server's current one
-    assert entry.registration.registration_access_token == client.registration_token, point
+    assert entry.chosen is None, point
+    if world.server.manages_clients and client.registration_token:
+        # our handle is good: the registration token in the ledger is the server's current one
+        assert entry.registration.registration_access_token == client.registration_token, point
+    if isinstance(world.server, FakeKeycloak):
+        assert own_client_scopes(world.server) == {client.client_id}, point
+        assert world.server.client_scopes[client.client_id].audiences == {client.client_id, AUDIENCE}, point
 
 
 def assert_service_is_gone(world: World, point: str) -> None:
     assert world.cluster.objects(PROTECTED_SERVICE) == [], point
     assert [entry for entry in world.ledgers() if entry.record.state is not State.ORPHANED] == [], point
+    if isinstance(world.server, FakeKeycloak):
+        assert own_client_scopes(world.server) == set(), point
+
+
+def own_client_scopes(server: FakeKeycloak) -> set[str]:
+    return {name for name in server.client_scopes if name.startswith("psvc-")}
 
 
 async def assert_nothing_more_to_do(world: World, point: str) -> None:
@@ -135,17 +150,20 @@ async def assert_nothing_more_to_do(world: World, point: str) -> None:
     assert len([s for s in world.server.requests if s.operation != "metadata"]) == calls, point
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "hydra", "keycloak"])
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
-async def test_exactly_one_client_whatever_the_crash_where_idempotency_key_is_honoured(flow: str, after: bool) -> None:
+async def test_exactly_one_client_whatever_the_crash_where_a_registration_can_be_repeated(
+    kind: str, flow: str, after: bool
+) -> None:
     case = FLOWS[flow]
-    effects = await count_effects(case, honoured=True)
+    effects = await count_effects(case, honoured=True, kind=kind)
 
     assert effects >= 4
 
     for effect in range(1, effects + 1):
         point = f"{flow}, effect {effect} of {effects}, {'after' if after else 'before'}"
-        world = await killed_world(case, effect, after=after, honoured=True)
+        world = await killed_world(case, effect, after=after, honoured=True, kind=kind)
         if case.remains:
             assert_service_is_whole(world, point)
             assert len(world.server.clients) == 1, point
@@ -227,6 +245,152 @@ def assert_client_stayed(world: World, point: str) -> None:
     assert entry.registration.registration_access_token == client.registration_token, point
     assert "ownerReferences" not in world.cluster.read(SECRET, "tenant", "orders-oauth2-client")["metadata"], point
     assert "ClientRetained" in [reason for reason, _ in world.events()], point
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
+async def test_every_client_left_behind_is_reported_where_the_server_can_only_register(flow: str, after: bool) -> None:
+    case = FLOWS[flow]
+    effects = await count_effects(case, honoured=False, kind="register-only")
+
+    for effect in range(1, effects + 1):
+        point = f"{flow}, effect {effect} of {effects}, {'after' if after else 'before'}"
+        world = await killed_world(case, effect, after=after, honoured=False, kind="register-only")
+        in_use = 0
+        if case.remains:
+            assert_service_is_whole(world, point)
+            in_use = 1
+        else:
+            assert_service_is_gone(world, point)
+        left = len(world.server.clients) - in_use
+        # An update leaves the old client and a deletion the only one; an interrupted POST one more at most.
+        assert left <= (2 if flow == "update" else 1), point
+        assert left <= reported_leaks(world), point
+        await assert_nothing_more_to_do(world, point)
+
+
+@pytest.mark.parametrize("kind", ["hydra", "keycloak"])
+async def test_the_ledger_holds_id_and_secret_before_the_server_hears_of_them(kind: str) -> None:
+    world = World(kind=kind)
+    world.server.fail_on(Operation.REGISTER, status=None, times=None, after_effect=True)
+    create(world)
+    await world.settle()
+    (entry,) = world.ledgers()
+
+    assert entry.record.state is State.REGISTERING
+    assert entry.chosen is not None
+    assert world.cluster.objects(SECRET, "tenant") == []  # nothing is handed out that may not exist
+
+    world.server.heal()
+    await world.recover()
+    assert_service_is_whole(world, kind)
+    (after,) = world.ledgers()
+    assert after.registration == entry.chosen
+    assert world.server.created_total == 1
+
+
+@pytest.mark.parametrize("kind", ["hydra", "keycloak"])
+async def test_an_interrupted_registration_is_repeated_as_spec_says_by_then(kind: str) -> None:
+    world = World(kind=kind)
+    world.server.fail_on(Operation.REGISTER, status=None, after_effect=True)
+    create(world)
+    await world.settle()
+    update(world)
+    await world.recover()
+
+    assert_service_is_whole(world, kind)
+    assert world.server.created_total == 1
+
+
+@pytest.mark.parametrize("kind", ["hydra", "keycloak"])
+async def test_a_client_lost_at_the_server_is_made_anew_at_the_next_update(kind: str) -> None:
+    world = World(kind=kind)
+    await onboarded(world)
+    world.server.lose_client(next(iter(world.server.clients)))
+    update(world)
+    await world.recover()
+
+    assert_service_is_whole(world, kind)
+    assert len(world.server.clients) == 1
+    assert reported_leaks(world) == 0
+
+
+@pytest.mark.parametrize("kind", ["hydra", "keycloak"])
+async def test_a_refused_registration_leaves_nothing_behind_when_its_object_goes(kind: str) -> None:
+    world = World(kind=kind)
+    world.server.fail_on(Operation.REGISTER, status=400, times=None, after_effect=True)
+    create(world)
+    await world.settle()
+
+    assert world.condition("orders", "ClientRegistered") == ("False", "InvalidClientMetadata")
+
+    world.server.heal()
+    delete(world)
+    await world.recover()
+    assert_service_is_gone(world, kind)
+    assert world.server.clients == {}
+
+
+async def test_a_client_that_its_server_cannot_delete_holds_its_object_not_even_in_an_outage() -> None:
+    world = World(kind="register-only", idempotency_honoured=False)
+    await onboarded(world)
+    world.server.down = True
+    delete(world)
+    await world.settle()
+
+    assert_service_is_gone(world, "deleted")
+    (entry,) = world.ledgers()
+    published = world.cluster.read(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")["status"]["capabilities"]
+    assert (published["register"], published["update"], published["delete"]) == (True, False, False)
+    assert (entry.record.state, entry.record.client_id) == (State.ORPHANED, next(iter(world.server.clients)))
+    assert reported_leaks(world) == 1
+    assert world.uncertain == 1
+
+
+@pytest.mark.parametrize("act", [update, delete])
+async def test_a_changed_kind_of_registration_leaves_nothing_behind_without_a_word(
+    act: Callable[[World], None],
+) -> None:
+    world = World(kind="hydra")
+    world.server.fail_on(Operation.REGISTER, status=None, times=None, after_effect=True)
+    create(world)
+    await world.settle()
+    world.server.heal()
+    world.server.metadata = {}
+    credential = {"name": "authorization-server-registration"}
+    changed = {"dynamicClientRegistration": {"idempotencyKey": "Ignored"}, "credentialsSecret": credential}
+    world.cluster.edit(
+        AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default", lambda body: body["spec"].update(registration=changed)
+    )
+    await world.settle()
+    act(world)
+    await world.recover()
+
+    in_use = [entry for entry in world.ledgers() if entry.record.state is State.REGISTERED]
+    assert len(in_use) == (1 if act is update else 0)
+    assert len(world.server.clients) - len(in_use) == 1
+    assert reported_leaks(world) >= 1
+
+
+async def test_a_replacement_that_was_interrupted_is_deleted_with_its_object() -> None:
+    world = World()
+    await onboarded(world)
+    (old,) = world.server.clients.values()
+    old.registration_token = "somebody made it another one"  # our handle is lost
+    world.server.fail_on(Operation.REGISTER, status=None, times=None, after_effect=True)
+    update(world)
+    await world.settle()
+
+    assert len(world.server.clients) == 2
+    (entry,) = world.ledgers()
+    assert entry.record.state is State.REGISTERING
+
+    world.server.heal()
+    delete(world)
+    await world.recover()
+    assert_service_is_gone(world, "deleted")
+    assert list(world.server.clients.values()) == [old]  # nobody holds its handle
+    assert reported_leaks(world) == 1
 
 
 async def test_a_service_deleted_while_its_registration_was_interrupted_leaves_no_client() -> None:

@@ -110,8 +110,8 @@ _AS = "authorizationServers[0]"
         (["authorizationServers", 0, "endpoints", "userinfo"], "https://as", f"{_AS}.endpoints.userinfo: unknown key"),
         (
             ["authorizationServers", 0, "introspection"],
-            {"clientAuthentication": "none"},
-            f"{_AS}.introspection.clientAuthentication: must be client_secret_basic",
+            {"clientAuthentication": "private_key_jwt"},
+            f"{_AS}.introspection.clientAuthentication: must be client_secret_basic or client_secret_post or none",
         ),
     ],
 )

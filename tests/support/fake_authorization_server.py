@@ -41,6 +41,7 @@ class Operation(enum.StrEnum):
     TOKEN = "token"
     INTROSPECT = "introspect"
     REVOKE = "revoke"
+    LOGIN = "login"  # of the operator itself, where an admin API wants that
 
 
 @dataclass
@@ -96,18 +97,19 @@ class _Fault:
 
 
 @dataclass
-class _Answer:
+class Answer:
     status: int
     body: bytes
     headers: dict[str, str]
 
 
 @dataclass
-class _Request:
+class Request:
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def form(self) -> dict[str, str]:
@@ -127,6 +129,16 @@ class _Request:
         name, _, password = base64.b64decode(value).decode().partition(":")
         return unquote_plus(name), unquote_plus(password)
 
+    @property
+    def credentials(self) -> tuple[str, str, str] | None:
+        """Client id, secret and the method by which they came."""
+        if self.basic is not None:
+            return *self.basic, "client_secret_basic"
+        form = self.form
+        if "client_secret" in form:
+            return form["client_id"], form["client_secret"], "client_secret_post"
+        return None
+
 
 class _ConnectionLostError(Exception):
     """The work may be done, but nobody hears of it."""
@@ -145,6 +157,13 @@ class FakeAuthorizationServer:
         rotates_registration_tokens: a PUT replaces the registration token.
         granted_scope: what the server makes of the scope that a client registers for.
         echoes_scope: whether answers about a client say its scope.
+        open_registration: whoever asks is registered.
+        demands_redirect_uris: a client without one is refused.
+        tells_little: the answer to a registration holds the client's id and secret, and nothing else.
+        authentication_methods: those that the endpoints of daily life take.
+        enforces_authentication_method: of these, a client may only use the one that it is registered with.
+        open_introspection: anybody may introspect.
+        audience_parameter: the name by which the token endpoint is asked for an audience; None: it adds it unasked.
         client_uri_base: where `registration_client_uri` claims to be; default: the issuer.
         metadata: added to the RFC 8414 document; a None removes a member. `metadata_path` moves it.
         down: no connection at all (in memory only).
@@ -167,6 +186,13 @@ class FakeAuthorizationServer:
         self.rotates_registration_tokens = True
         self.granted_scope: Callable[[str], str] = lambda asked: asked
         self.echoes_scope = True
+        self.open_registration = False
+        self.demands_redirect_uris = False
+        self.tells_little = False
+        self.authentication_methods = {"client_secret_basic", "client_secret_post"}
+        self.enforces_authentication_method = False
+        self.open_introspection = False
+        self.audience_parameter: str | None = "resource"
         self.client_uri_base: str | None = None
         self.metadata: dict[str, Any] = {}
         self.metadata_path = "/.well-known/oauth-authorization-server"
@@ -181,7 +207,7 @@ class FakeAuthorizationServer:
         self._now = now
         self._faults: list[_Fault] = []
         self._released = asyncio.Event()
-        self._replays: dict[tuple[Operation, str, str], tuple[Any, _Answer]] = {}
+        self._replays: dict[tuple[Operation, str, str], tuple[Any, Answer]] = {}
         self._numbers = itertools.count(1)
 
     @property
@@ -279,7 +305,9 @@ class FakeAuthorizationServer:
             body, more = body + message.get("body", b""), message.get("more_body", False)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            answer = await self.handle(_Request(scope["method"], scope["path"], headers, body))
+            answer = await self.handle(
+                Request(scope["method"], scope["path"], headers, body, scope["query_string"].decode())
+            )
         except _ConnectionLostError:
             # More is announced than ever comes: the caller sees the connection end in the middle.
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -289,9 +317,9 @@ class FakeAuthorizationServer:
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def handle(self, request: _Request) -> _Answer:
+    async def handle(self, request: Request) -> Answer:
         """One request, with its misfortune if it has one."""
-        operation, client_id = self._operation(request)
+        operation, client_id = self.operation_of(request)
         index = len(self.requests)
         self.requests.append(Seen(operation, client_id, request.headers.get("idempotency-key"), None))
         fault = self._fault(operation)
@@ -302,7 +330,7 @@ class FakeAuthorizationServer:
                 await self._released.wait()
             if fault.status is None:
                 raise _ConnectionLostError
-            answer = _answer(fault.status, {"error": "server_error"})
+            answer = reply(fault.status, {"error": "server_error"})
             answer.body = fault.body if fault.body is not None else answer.body
             answer.headers |= fault.headers
         self.requests[index] = replace(self.requests[index], status=answer.status)
@@ -320,7 +348,7 @@ class FakeAuthorizationServer:
 
     # Work
 
-    def _operation(self, request: _Request) -> tuple[Operation, str | None]:
+    def operation_of(self, request: Request) -> tuple[Operation, str | None]:
         path = request.path
         if path == "/oauth/register":
             return Operation.REGISTER, None
@@ -332,27 +360,27 @@ class FakeAuthorizationServer:
             "/oauth/introspect": Operation.INTROSPECT,
             "/oauth/revoke": Operation.REVOKE,
         }
-        credentials = request.basic if path in by_path else None
+        credentials = request.credentials if path in by_path else None
         return by_path.get(path, Operation.METADATA), credentials[0] if credentials else None
 
-    def _once(self, operation: Operation, client_id: str | None, request: _Request) -> _Answer:
+    def _once(self, operation: Operation, client_id: str | None, request: Request) -> Answer:
         """As Idempotency-Key has it: only successes are kept."""
         key = request.headers.get("idempotency-key")
         if key is None or not self.idempotency_honoured or operation not in (Operation.REGISTER, Operation.UPDATE):
-            return self._perform(operation, client_id, request)
+            return self.perform(operation, client_id, request)
         if operation is Operation.REGISTER and request.bearer != self.initial_access_token:
-            return _error(401, "invalid_token")
+            return error(401, "invalid_token")
         slot = (operation, key, f"{client_id} {request.bearer}" if operation is Operation.UPDATE else "")
         sent = json.loads(request.body)
         if slot in self._replays:
             known, answer = self._replays[slot]
-            return answer if known == sent else _error(422, "idempotency_key_reused")
-        answer = self._perform(operation, client_id, request)
+            return answer if known == sent else error(422, "idempotency_key_reused")
+        answer = self.perform(operation, client_id, request)
         if answer.status < 400:
             self._replays[slot] = (sent, answer)
         return answer
 
-    def _perform(self, operation: Operation, client_id: str | None, request: _Request) -> _Answer:
+    def perform(self, operation: Operation, client_id: str | None, request: Request) -> Answer:
         match operation:
             case Operation.METADATA:
                 return self._metadata(request)
@@ -360,29 +388,46 @@ class FakeAuthorizationServer:
                 return self._register(request)
             case Operation.READ | Operation.UPDATE | Operation.DELETE:
                 return self._manage(operation, str(client_id), request)
-        client = self.clients.get(client_id or "")
-        if client is None or request.basic != (client.client_id, client.client_secret):
-            return _error(401, "invalid_client")
-        if operation is Operation.TOKEN:
-            return self._token(client, request.form)
         token = request.form.get("token", "")
         known = self.tokens.get(token)
+        if operation is Operation.INTROSPECT and self.open_introspection:
+            return self.introspect(known if self.is_active(token) else None, None)
+        client = self._authenticated(request)
+        if client is None:
+            return error(401, "invalid_client")
+        if operation is Operation.TOKEN:
+            return self._token(client, request.form)
         if operation is Operation.REVOKE:
             if known is not None and known.client_id == client.client_id:
                 known.revoked = True
-            return _answer(200, {})
-        if known is None or not self.is_active(token):
-            return _answer(200, {"active": False})
+            return reply(200, {})
+        return self.introspect(known if self.is_active(token) else None, client)
+
+    def _authenticated(self, request: Request) -> Client | None:
+        """The client that says who it is, in a way that is taken."""
+        if request.credentials is None:
+            return None
+        client_id, secret, method = request.credentials
+        client = self.clients.get(client_id)
+        if client is None or secret != client.client_secret or method not in self.authentication_methods:
+            return None
+        registered = client.metadata.get("token_endpoint_auth_method")
+        return None if self.enforces_authentication_method and method != registered else client
+
+    def introspect(self, known: AccessToken | None, asker: Client | None) -> Answer:
+        """What is said of a token; `known` is None when it is not active, `asker` when anybody may ask."""
+        if known is None:
+            return reply(200, {"active": False})
         audience = {"aud": [known.audience]} if known.audience else {}
-        return _answer(
+        return reply(
             200,
             {"active": True, "scope": known.scope, "client_id": known.client_id, "exp": int(known.expires_at)}
             | audience,
         )
 
-    def _metadata(self, request: _Request) -> _Answer:
+    def _metadata(self, request: Request) -> Answer:
         if request.path != self.metadata_path:
-            return _Answer(404, b"<html>Not Found</html>", {"content-type": "text/html"})
+            return Answer(404, b"<html>Not Found</html>", {"content-type": "text/html"})
         document: dict[str, Any] = {
             "issuer": self.issuer,
             "token_endpoint": f"{self.issuer}/oauth/token",
@@ -391,48 +436,52 @@ class FakeAuthorizationServer:
             "registration_endpoint": f"{self.issuer}/oauth/register",
             "grant_types_supported": ["client_credentials"],
         } | self.metadata
-        return _answer(200, {name: value for name, value in document.items() if value is not None})
+        return reply(200, {name: value for name, value in document.items() if value is not None})
 
-    def _register(self, request: _Request) -> _Answer:
-        if request.bearer != self.initial_access_token:
-            return _error(401, "invalid_token")
+    def _register(self, request: Request) -> Answer:
+        if request.bearer != self.initial_access_token and not self.open_registration:
+            return error(401, "invalid_token")
         body = json.loads(request.body)
-        if (refusal := self._refuse_metadata(body)) is not None:
+        if (refusal := self.refuse_metadata(body)) is not None:
             return refusal
+        if self.demands_redirect_uris and not body["redirect_uris"]:
+            return error(400, "invalid_redirect_uri", "redirect_uris must not be empty")
         number = next(self._numbers)
         client = Client(f"client-{number}", self._secret("secret"), self._secret("registration"), body)
         self.clients[client.client_id] = client
         self.created_total += 1
-        return _answer(
+        if self.tells_little:
+            return reply(201, {"client_id": client.client_id, "client_secret": client.client_secret})
+        return reply(
             201, self._description(client) | {"client_secret": client.client_secret, "client_secret_expires_at": 0}
         )
 
-    def _manage(self, operation: Operation, client_id: str, request: _Request) -> _Answer:
+    def _manage(self, operation: Operation, client_id: str, request: Request) -> Answer:
         if not self.manages_clients:
-            return _Answer(404, b"<html>Not Found</html>", {"content-type": "text/html"})
+            return Answer(404, b"<html>Not Found</html>", {"content-type": "text/html"})
         client = self.clients.get(client_id)
         if client is None or request.bearer != client.registration_token:
-            return _error(401, "invalid_token")
+            return error(401, "invalid_token")
         if operation is Operation.DELETE:
             del self.clients[client_id]
             self.deleted_total += 1
-            return _Answer(204, b"", {})
+            return Answer(204, b"", {})
         if operation is Operation.UPDATE:
             body = json.loads(request.body)
             if body.pop("client_id", None) != client_id or "client_secret" in body:
-                return _error(400, "invalid_client_metadata", "client_id must be sent, client_secret must not")
-            if (refusal := self._refuse_metadata(body)) is not None:
+                return error(400, "invalid_client_metadata", "client_id must be sent, client_secret must not")
+            if (refusal := self.refuse_metadata(body)) is not None:
                 return refusal
             client.metadata = body
             if self.rotates_registration_tokens:
                 client.registration_token = self._secret("registration")
-        return _answer(200, self._description(client))
+        return reply(200, self._description(client))
 
-    def _refuse_metadata(self, body: dict[str, Any]) -> _Answer | None:
+    def refuse_metadata(self, body: dict[str, Any]) -> Answer | None:
         """The refusal, if any; else `body` holds what is granted."""
         unknown = set(str(body.get("scope", "")).split()) - self.scopes
         if unknown:
-            return _error(400, "invalid_client_metadata", "Unknown scope: " + " ".join(sorted(unknown)))
+            return error(400, "invalid_client_metadata", "Unknown scope: " + " ".join(sorted(unknown)))
         body["scope"] = self.granted_scope(str(body.get("scope", "")))
         return None
 
@@ -447,18 +496,18 @@ class FakeAuthorizationServer:
             described["registration_access_token"] = client.registration_token
         return described
 
-    def _token(self, client: Client, form: Mapping[str, str]) -> _Answer:
+    def _token(self, client: Client, form: Mapping[str, str]) -> Answer:
         if form.get("grant_type") != "client_credentials":
-            return _error(400, "unsupported_grant_type")
+            return error(400, "unsupported_grant_type")
         asked = set(form.get("scope", " ".join(client.scopes)).split())
         if not asked <= client.scopes:
-            return _error(400, "invalid_scope")
-        audience = form.get("resource")
+            return error(400, "invalid_scope")
+        audience = form.get(self.audience_parameter) if self.audience_parameter else next(iter(client.audience), None)
         if audience is not None and audience not in client.audience:
-            return _error(400, "invalid_target")
+            return error(400, "invalid_target")
         value = self._secret("token")
         self.tokens[value] = AccessToken(client.client_id, " ".join(sorted(asked)), audience, self._now() + 300)
-        return _answer(
+        return reply(
             200,
             {"access_token": value, "token_type": "Bearer", "expires_in": 300, "scope": " ".join(sorted(asked))},
         )
@@ -479,19 +528,21 @@ class _Transport(httpx.AsyncBaseTransport):
         if self._server.down:
             raise httpx.ConnectError("All connection attempts failed", request=request)
         body = await request.aread()
-        path = urlsplit(str(request.url)).path
+        url = urlsplit(str(request.url))
         try:
-            answer = await self._server.handle(_Request(request.method, path, dict(request.headers), body))
+            answer = await self._server.handle(
+                Request(request.method, url.path, dict(request.headers), body, url.query)
+            )
         except _ConnectionLostError:
             raise httpx.ReadError("", request=request) from None
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
 
-def _answer(status: int, body: Mapping[str, Any]) -> _Answer:
+def reply(status: int, body: Mapping[str, Any]) -> Answer:
     headers = {"content-type": "application/json", "cache-control": "no-store"}
-    return _Answer(status, json.dumps(body).encode(), headers)
+    return Answer(status, json.dumps(body).encode(), headers)
 
 
-def _error(status: int, code: str, description: str = "") -> _Answer:
+def error(status: int, code: str, description: str = "") -> Answer:
     body = {"error": code} | ({"error_description": description} if description else {})
-    return _answer(status, body)
+    return reply(status, body)

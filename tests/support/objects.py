@@ -65,6 +65,7 @@ def authorization_server(name: str = "default", **spec: Any) -> dict[str, Any]:
         "allowedNamespaces": {"from": "All"},
         **spec,
     }
+    content = {name: value for name, value in content.items() if value is not None}
     body = {
         "apiVersion": "protectedservice.dev/v1alpha1",
         "kind": "AuthorizationServer",

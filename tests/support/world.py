@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import datetime as dt
-from collections.abc import Callable
+import functools
+import ssl
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -46,7 +49,7 @@ from protectedservice_operator.resource import (
 from protectedservice_operator.triggers import Triggers
 from protectedservice_operator.verification import Subject, Verifier
 
-from .fake_authorization_server import FakeAuthorizationServer
+from . import servers
 from .fake_cluster import FakeCluster, Write
 from .objects import OPERATOR_NAMESPACE, authorization_server
 
@@ -76,19 +79,29 @@ class _Verifier(Verifier):
 class World:
     """See the module."""
 
-    def __init__(self, *, idempotency_honoured: bool = True, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        idempotency_honoured: bool = True,
+        kind: str = "dynamic",
+        spec: Mapping[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        """`kind`: dynamic, register-only, hydra or keycloak; `idempotency_honoured` is for the first two.
+
+        `spec` describes a real server instead, which is called over the network: an AuthorizationServer's spec, and
+        as `credential` what the registration Secret is to hold. `server` then knows nothing.
+        """
         self.now = START
         self.cluster = FakeCluster(lambda: dt.datetime.fromtimestamp(self.now, dt.UTC))
         for namespace in (OPERATOR_NAMESPACE, "tenant", "other"):
             self.cluster.add_namespace(namespace)
-        self.server = FakeAuthorizationServer(idempotency_honoured=idempotency_honoured, now=lambda: self.now)
-        self.cluster.insert(SECRET, registration_secret(self.server.initial_access_token))
-        declared = {"idempotencyKey": "Honoured" if idempotency_honoured else "Ignored"}
-        registration = {
-            "dynamicClientRegistration": declared,
-            "credentialsSecret": {"name": "authorization-server-registration"},
-        }
-        self.cluster.insert(AUTHORIZATION_SERVER, authorization_server(registration=registration))
+        self.real = spec is not None
+        self.server, described = servers.make(kind, idempotency_honoured=idempotency_honoured, now=lambda: self.now)
+        described = copy.deepcopy(dict(spec)) if spec is not None else described
+        credential = {"token": self.server.initial_access_token, **described.pop("credential", {})}
+        self.cluster.insert(SECRET, registration_secret(**credential))
+        self.cluster.insert(AUTHORIZATION_SERVER, authorization_server(**described))
         self.settings = Settings(
             cluster_id="cluster",
             server_image="protectedservice/resource-server:test",
@@ -311,6 +324,11 @@ class World:
 
     def _connect(self, name: str) -> Remote:
         clock = lambda: self.now  # noqa: E731
+        if self.real:
+            # As Remote's own: no connection is used twice.
+            limits = httpx.Limits(max_keepalive_connections=0)
+            network = httpx.AsyncHTTPTransport(limits=limits, verify=_tls())
+            return Remote(name, transport=_Counted(network, self._effect))
         return Remote(
             name,
             transport=_Counted(self.server.transport(), self._effect),
@@ -377,6 +395,12 @@ class World:
         return int(self.metrics.registration_uncertain._value.get())
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Read once: it takes longer than all calls of a pass."""
+    return ssl.create_default_context()
+
+
 class _Counted(httpx.AsyncBaseTransport):
     """Makes every request to the authorization server that changes something an effect."""
 
@@ -387,8 +411,15 @@ class _Counted(httpx.AsyncBaseTransport):
         counts = request.method != "GET"
         self._effect(before=True, counts=counts)
         response = await self._inner.handle_async_request(request)
-        self._effect(before=False, counts=counts)
+        try:
+            self._effect(before=False, counts=counts)
+        except Killed:
+            await response.aclose()  # the kernel would
+            raise
         return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 def condition(body: dict[str, Any], type_: str) -> tuple[str, str] | None:
@@ -399,14 +430,15 @@ def condition(body: dict[str, Any], type_: str) -> tuple[str, str] | None:
     return None
 
 
-def registration_secret(token: str) -> dict[str, Any]:
+def registration_secret(token: str, **more: str) -> dict[str, Any]:
     """The Secret that AuthorizationServer `default` refers to."""
+    content = {"token": token, **more}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "authorization-server-registration", "namespace": OPERATOR_NAMESPACE},
         "type": "Opaque",
-        "data": {"token": base64.b64encode(token.encode()).decode()},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
     }
 
 

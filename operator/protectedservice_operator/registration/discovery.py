@@ -6,6 +6,7 @@ its `issuer` must be the configured one, and endpoints elsewhere count only when
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -25,8 +26,17 @@ MEMBERS: Final = {
 REQUIRED: Final = ("token", "introspection", "registration")
 
 
-async def discover(remote: Remote, issuer: str | None, overrides: Endpoints, *, allow_insecure_http: bool) -> Endpoints:
+async def discover(
+    remote: Remote,
+    issuer: str | None,
+    overrides: Endpoints,
+    *,
+    allow_insecure_http: bool,
+    required: Sequence[str] = REQUIRED,
+) -> Endpoints:
     """The endpoints to use. `overrides` win one by one; without an issuer they are all there is.
+
+    `required`: those that the operator cannot do without at this kind of server.
 
     Raises:
         AdministratorMustAct: a URL is unusable (InvalidEndpoint), plain http (InsecureEndpoint), the metadata is
@@ -37,7 +47,7 @@ async def discover(remote: Remote, issuer: str | None, overrides: Endpoints, *, 
     given = {name: value for name in MEMBERS if (value := getattr(overrides, name))}
     for field, url in [("spec.issuer", issuer), *((f"spec.endpoints.{name}", url) for name, url in given.items())]:
         if url is not None:
-            _check(remote, field, url, allow_insecure_http=allow_insecure_http)
+            check_url(remote, field, url, allow_insecure_http=allow_insecure_http)
     if issuer is not None and _has_query(issuer):
         raise AdministratorMustAct(
             reasons.INVALID_ENDPOINT, f"{remote.name}: spec.issuer must have no query (RFC 8414 section 2)"
@@ -48,7 +58,7 @@ async def discover(remote: Remote, issuer: str | None, overrides: Endpoints, *, 
     if issuer is not None:
         found, remarks = await _metadata(remote, issuer)
     used = found | given
-    missing = [name for name in REQUIRED if name not in used]
+    missing = [name for name in required if name not in used]
     if missing:
         raise AdministratorMustAct(
             reasons.ENDPOINT_MISSING,
@@ -112,7 +122,8 @@ def _refuse_broken(remote: Remote, answer: Answer) -> None:
         )
 
 
-def _check(remote: Remote, field: str, url: str, *, allow_insecure_http: bool) -> None:
+def check_url(remote: Remote, field: str, url: str, *, allow_insecure_http: bool) -> None:
+    """Raise AdministratorMustAct when a URL of the AuthorizationServer's spec cannot be used."""
     if (fault := _fault(url)) is not None:
         raise AdministratorMustAct(reasons.INVALID_ENDPOINT, f"{remote.name}: {field} is unusable: {fault}")
     if urlsplit(url).scheme == "http" and not allow_insecure_http:

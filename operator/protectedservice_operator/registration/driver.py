@@ -85,6 +85,7 @@ class ClientMetadata:
     scopes: tuple[str, ...]
     audience: str | None = None
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 (a method's name, RFC 7591)
+    tag: str = ""  # which object's client this is; part of client_name too, for servers that keep nothing else
 
     def digest(self) -> str:
         """Equal iff the server needs no update; 16 hexadecimal digits; the order of scopes does not count."""
@@ -116,9 +117,12 @@ class Driver(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    async def register(self, metadata: ClientMetadata, attempt: str) -> Registration:
+    async def register(
+        self, metadata: ClientMetadata, attempt: str, chosen: Registration | None = None
+    ) -> Registration:
         """Make the client. `attempt` is sent as `Idempotency-Key`: the same attempt gives the same client where the
-        server honours it. Deadline 10 s.
+        server honours it. With the capability `caller_chosen_id`, `chosen` is its id and secret: whatever there is by
+        that id becomes that client. Deadline 10 s a call.
         """
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
@@ -128,4 +132,4 @@ class Driver(Protocol):
         """
 
     async def delete(self, registration: Registration) -> None:
-        """Remove the client (RFC 7592 2.3). Raises HandleRefused on 401 and 403; 404 is done."""
+        """Remove the client (RFC 7592 2.3). 404 is done. Raises HandleRefused on 401 and 403 to its own token."""

@@ -35,7 +35,9 @@ class DynamicClientRegistration:
     """A `Driver` for one server.
 
     Args:
-        initial_access_token: RFC 7591 section 3; None: there is none, and only `register` needs one.
+        initial_access_token: RFC 7591 section 3. None: the server registers whoever asks. Empty: there is none, and
+            only `register` needs one.
+        redirect_uri: for servers that demand one even of clients that are never redirected.
         idempotency_honoured: declared by the administrator: the same Idempotency-Key gives the same client.
         manages_clients: what is known from earlier about RFC 7592 at this server, e.g. from status.capabilities.
 
@@ -50,6 +52,7 @@ class DynamicClientRegistration:
         initial_access_token: str | None,
         *,
         idempotency_honoured: bool = False,
+        redirect_uri: str | None = None,
         manages_clients: bool = False,
     ) -> None:
         if endpoints.registration is None:
@@ -59,6 +62,7 @@ class DynamicClientRegistration:
         self._token = initial_access_token
         self._remote, self._endpoints, self._registration_endpoint = remote, endpoints, endpoints.registration
         self._idempotency_honoured, self._manages_clients = idempotency_honoured, manages_clients
+        self._redirect_uris = [redirect_uri] if redirect_uri is not None else []
 
     @property
     def capabilities(self) -> Capabilities:
@@ -73,8 +77,10 @@ class DynamicClientRegistration:
             jwks=self._endpoints.jwks is not None,
         )
 
-    async def register(self, metadata: ClientMetadata, attempt: str) -> Registration:
-        """Make the client (RFC 7591 section 3.1).
+    async def register(
+        self, metadata: ClientMetadata, attempt: str, chosen: Registration | None = None
+    ) -> Registration:
+        """Make the client (RFC 7591 section 3.1). The server chooses its id and secret, whatever was `chosen`.
 
         Raises:
             RegistrationRefused, MetadataRejected: nothing was made.
@@ -83,8 +89,8 @@ class DynamicClientRegistration:
             ServerUnavailable: `uncertain` says whether a client may have been made.
             AdministratorMustAct: the endpoint does not register clients.
         """
-        token = (self._token or "").strip()
-        if not is_bearer_token(token):
+        token = self._token.strip() if self._token is not None else None
+        if token is not None and not is_bearer_token(token):
             raise RegistrationRefused(
                 reasons.REGISTRATION_REFUSED,
                 f"{self._remote.name}: the registration credential is missing or has characters that no bearer token "
@@ -94,8 +100,8 @@ class DynamicClientRegistration:
             "register",
             "POST",
             self._registration_endpoint,
-            json=_body(metadata),
-            authorization=bearer(token),
+            json=self._body(metadata),
+            authorization=bearer(token) if token is not None else None,
             headers={"Idempotency-Key": attempt},
         )
         if answer.status in (401, 403):
@@ -122,7 +128,7 @@ class DynamicClientRegistration:
             "PUT",
             uri,
             # The secret is never sent: two servers refuse it and none needs it. The id is: oidc-provider insists.
-            json={"client_id": registration.client_id, **_body(metadata)},
+            json={"client_id": registration.client_id, **self._body(metadata)},
             authorization=bearer(token),
             headers={"Idempotency-Key": attempt},
         )
@@ -147,6 +153,23 @@ class DynamicClientRegistration:
                 f"{self._remote.name} does not delete client {registration.client_id}: HTTP {answer.status}, "
                 f"{self._error(answer, registration)}; delete it by hand, or correct the AuthorizationServer",
             )
+
+    def _body(self, metadata: ClientMetadata) -> dict[str, Any]:
+        """The members that every observed server takes (RFC 7591 section 2).
+
+        Empty lists are said, because oidc-provider's defaults would make them the code flow's.
+        """
+        body: dict[str, Any] = {
+            "client_name": metadata.client_name,
+            "grant_types": ["client_credentials"],
+            "response_types": [],
+            "redirect_uris": self._redirect_uris,
+            "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
+            "scope": " ".join(metadata.scopes),
+        }
+        if metadata.audience is not None:
+            body["audience"] = [metadata.audience]
+        return body
 
     def _handle(self, registration: Registration) -> tuple[str, str]:
         """Where the client is managed and the token for it."""
@@ -287,24 +310,6 @@ class DynamicClientRegistration:
                 "or let the server grant them",
                 registration=registration,
             )
-
-
-def _body(metadata: ClientMetadata) -> dict[str, Any]:
-    """The members that every observed server takes (RFC 7591 section 2).
-
-    Empty lists are said, because oidc-provider's defaults would make them the code flow's.
-    """
-    body: dict[str, Any] = {
-        "client_name": metadata.client_name,
-        "grant_types": ["client_credentials"],
-        "response_types": [],
-        "redirect_uris": [],
-        "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
-        "scope": " ".join(metadata.scopes),
-    }
-    if metadata.audience is not None:
-        body["audience"] = [metadata.audience]
-    return body
 
 
 def _is_uri(value: object) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import base64
 import enum
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from .driver import ClientMetadata, Registration
 
 ANNOTATION: Final = "protectedservice.dev/ledger"
+CHOSEN_CLIENT_ID: Final = "chosen_client_id"  # key of an id that we chose and the server has not confirmed
 
 
 class State(enum.StrEnum):
@@ -53,16 +54,16 @@ class Intent(BaseModel):
     client_name: str
     scopes: tuple[str, ...]
     audience: str | None = None
+    token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 (a method's name, RFC 7591)
+    tag: str = ""
 
     @classmethod
     def of(cls, operation: Literal["register", "update"], metadata: ClientMetadata) -> Intent:
-        return cls(
-            operation=operation, client_name=metadata.client_name, scopes=metadata.scopes, audience=metadata.audience
-        )
+        return cls(operation=operation, **asdict(metadata))
 
     def metadata(self) -> ClientMetadata:
         """What to send again."""
-        return ClientMetadata(self.client_name, self.scopes, self.audience)
+        return ClientMetadata(**self.model_dump(exclude={"operation"}))
 
 
 class Refusal(BaseModel):
@@ -94,6 +95,7 @@ class Record(BaseModel):
     attempt_started: float  # seconds since the epoch
     tag_attempt: str  # first 8 digits of the attempt that made the client: part of client_name for good
     client_id: str | None = None
+    manageable: bool = True  # False: the server gave no way to update or delete the client
     intent: Intent | None = None  # what the open attempt sends: a repeated key must carry the same body
     registered: float | None = None  # seconds since the epoch, when the client was made
     metadata_digest: str | None = None  # of what the server holds
@@ -109,10 +111,12 @@ class Entry:
 
     record: Record
     registration: Registration | None = field(default=None, repr=False)
+    # What the open attempt is to make, where the server takes our id and secret: written before the server hears of it.
+    chosen: Registration | None = field(default=None, repr=False)
 
     def to_secret(self, namespace: str, *, resource_version: str | None, labels: dict[str, str]) -> dict[str, Any]:
         """The Secret to create (without resourceVersion) or to replace (with it, as precondition)."""
-        data: dict[str, str] = {}
+        values: dict[str, str | None] = {}
         if self.registration is not None:
             values = {
                 "client_id": self.registration.client_id,
@@ -120,7 +124,9 @@ class Entry:
                 "registration_client_uri": self.registration.registration_client_uri,
                 "registration_access_token": self.registration.registration_access_token,
             }
-            data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items() if value}
+        if self.chosen is not None:
+            values |= {CHOSEN_CLIENT_ID: self.chosen.client_id, "chosen_client_secret": self.chosen.client_secret}
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items() if value}
         metadata: dict[str, Any] = {
             "name": secret_name(self.record.owner_uid),
             "namespace": namespace,
@@ -144,7 +150,10 @@ class Entry:
                 registration_client_uri=data.get("registration_client_uri"),
                 registration_access_token=data.get("registration_access_token"),
             )
-        return cls(record=record, registration=registration)
+        chosen = None
+        if data.get(CHOSEN_CLIENT_ID):
+            chosen = Registration(data[CHOSEN_CLIENT_ID], data.get("chosen_client_secret", ""))
+        return cls(record=record, registration=registration, chosen=chosen)
 
     def with_record(self, **changes: Any) -> Entry:
         """The same entry with some of its record changed."""

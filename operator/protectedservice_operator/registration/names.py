@@ -15,6 +15,11 @@ def tag(cluster_id: str, namespace: str, name: str, uid: str, attempt8: str) -> 
     return "/".join((cluster_id, namespace, name, uid, attempt8))
 
 
+def client_id(uid: str, attempt8: str) -> str:
+    """The id of a client where the server lets us choose it, from what the ledger alone knows."""
+    return f"psvc-{uid}-{attempt8}"
+
+
 def client_name(display: str | None, client_tag: str) -> str:
     """RFC 7591 `client_name`, at most 255 characters: the tag in full, after as much of the display name as fits.
 

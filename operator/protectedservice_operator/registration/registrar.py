@@ -13,6 +13,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 from .. import reasons
@@ -51,6 +52,7 @@ from .driver import (
     RegistrationRefused,
 )
 from .ledger import RETAINABLE, Entry, Intent, Record, Refusal, State, secret_name
+from .names import client_id
 from .token import TokenEndpoint
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,11 @@ class Connection(Protocol):
 def new_attempt() -> str:
     """An id that no other attempt has: 128 random bits, hexadecimal."""
     return secrets.token_hex(16)
+
+
+def new_secret() -> str:
+    """A client secret of our own choice: 256 random bits, in characters that need no encoding anywhere."""
+    return secrets.token_urlsafe(32)
 
 
 class Registrar:
@@ -124,14 +131,23 @@ class Registrar:
         Raises what the driver raises, and Conflict when the ledger is not as the plan saw it.
         """
         found = await self.read(owner.uid)
+        chooses = connection.driver.capabilities.caller_chosen_id
+        if found is not None and found[0].chosen is not None and not chooses:
+            what = f"client {found[0].chosen.client_id} was to be made before the kind of registration was changed"
+            await self._report_uncertain(tell, what)
         if attempt is None:
-            entry, version = await self._open_intent(owner, server, metadata, found, abandoned=abandoned)
+            entry, version = await self._open_intent(
+                owner, server, metadata, found, abandoned=abandoned, chooses=chooses
+            )
             if abandoned:
                 await self._report_uncertain(tell, "an interrupted registration was given up after 60 s")
         else:
             if found is None or found[0].record.attempt != attempt or found[0].record.state is not State.REGISTERING:
                 raise _moved(owner)
             entry, version = found
+            if entry.chosen is not None and chooses:
+                # Whatever the interrupted request made is overwritten, so that it can be what spec says by now.
+                entry = entry.with_record(intent=Intent.of("register", metadata(entry.record.tag_attempt)))
         await self._shield(self._register_and_store(entry, version, connection, tell, fresh=attempt is None))
 
     async def _open_intent(
@@ -142,8 +158,13 @@ class Registrar:
         found: tuple[Entry, str] | None,
         *,
         abandoned: bool,
+        chooses: bool,
     ) -> tuple[Entry, str]:
         attempt = self._attempt()
+        chosen = Registration(client_id(owner.uid, attempt[:8]), new_secret()) if chooses else None
+        if chooses and found is not None and found[0].chosen is not None:
+            # An attempt that was refused may have made a part of what it was to make: the next one has the same id.
+            attempt, chosen = found[0].record.attempt, found[0].chosen
         intent = Intent.of("register", metadata(attempt[:8]))
         if found is None:
             record = Record(
@@ -157,7 +178,7 @@ class Registrar:
                 tag_attempt=attempt[:8],
                 intent=intent,
             )
-            return await self._write(Entry(record), None)
+            return await self._write(Entry(record, chosen=chosen), None)
         entry, version = found
         expected = State.REGISTERING if abandoned else State.IDLE
         if entry.record.state is not expected:
@@ -168,11 +189,12 @@ class Registrar:
             attempt_started=self._wall(),
             tag_attempt=attempt[:8],
             intent=intent,
+            manageable=True,
             server=server,
             fault=None,
             uncertain=entry.record.uncertain + abandoned,
         )
-        return await self._write(entry, version)
+        return await self._write(replace(entry, chosen=chosen), version)
 
     async def _register_and_store(
         self, entry: Entry, version: str, connection: Connection, tell: Tell, *, fresh: bool
@@ -180,7 +202,7 @@ class Registrar:
         intent = _intent(entry)
         fault: Refusal | None = None
         try:
-            registration = await connection.driver.register(intent, entry.record.attempt)
+            registration = await connection.driver.register(intent, entry.record.attempt, entry.chosen)
         except RegisteredOtherwise as otherwise:
             registration, fault = otherwise.registration, self._refusal(intent, otherwise)
         except AttemptSpent as spent:
@@ -199,6 +221,7 @@ class Registrar:
         stored = entry.with_record(
             state=State.REGISTERED,
             client_id=registration.client_id,
+            manageable=_is_manageable(registration, connection.driver),
             registered=self._wall(),
             registration_endpoint=connection.endpoints.registration,
             audience=intent.audience,
@@ -288,7 +311,10 @@ class Registrar:
         registration = entry.registration
         if registration is None:
             raise ValueError("only a registered client can be replaced")
-        if not certainly_gone:
+        if not entry.record.manageable:
+            text = f"client {registration.client_id} cannot be changed at this server; a new one takes its place"
+            await self._report_uncertain(tell, text)
+        elif not certainly_gone:
             state = await connection.tokens.probe(registration.client_id, registration.client_secret)
             if state is ClientState.UNKNOWN:
                 text = f"the server refuses the handle of client {registration.client_id}, which may be alive or not"
@@ -334,21 +360,43 @@ class Registrar:
         entry, version = found
         if entry.record.state is not State.DELETING:
             raise Conflict(reasons.DELETING, "the ledger entry is not being deleted")
-        if entry.record.intent is not None:
+        if entry.record.intent is not None and not connection.driver.capabilities.caller_chosen_id:
             entry, version = await self._shield(self._finish_intent(entry, version, connection.driver, tell))
             if entry.record.state is State.ORPHANED:
                 return
         registration = entry.registration
+        if entry.chosen is not None:
+            if not connection.driver.capabilities.caller_chosen_id:
+                what = f"{entry.record.server} is registered at in another way by now: client {entry.chosen.client_id}"
+                await self._orphan(entry, version, f"{what} may be left", tell)
+                return
+            await connection.driver.delete(entry.chosen)  # made or not: its id is known, and after this it is gone
+        if registration is not None and not _is_manageable(registration, connection.driver):
+            what = f"{entry.record.server} cannot delete client {registration.client_id}"
+            await self._orphan(entry, version, what, tell)
+            return
         if registration is not None and not await self._delete_client(registration, connection):
-            orphaned = entry.with_record(state=State.ORPHANED, intent=None, uncertain=entry.record.uncertain + 1)
-            await self._write(orphaned, version)
-            self._uncertain()
-            text = f"Client {registration.client_id} is alive and its handle is lost; delete it at the server by hand"
-            await tell("Warning", reasons.CLIENT_ORPHANED, text)
+            what = f"Client {registration.client_id} is alive and its handle is lost"
+            await self._orphan(entry, version, what, tell)
             return
         await self._forget(entry, version)
         if registration is not None:
             await tell("Normal", reasons.CLIENT_DELETED, f"Deleted client {registration.client_id}")
+
+    async def leave_behind(self, owner: Meta, tell: Tell) -> None:
+        """Give up a client that its server cannot delete, without asking: the entry becomes `orphaned` and stays."""
+        found = await self.read(owner.uid)
+        if found is None or found[0].record.state is not State.DELETING or found[0].record.manageable:
+            raise _moved(owner)
+        entry, version = found
+        await self._orphan(entry, version, f"{entry.record.server} cannot delete client {entry.record.client_id}", tell)
+
+    async def _orphan(self, entry: Entry, version: str, what: str, tell: Tell) -> None:
+        # Told first: once the entry says so, no pass comes back to it.
+        self._uncertain()
+        await tell("Warning", reasons.CLIENT_ORPHANED, f"{what}; delete it at the server by hand")
+        orphaned = entry.with_record(state=State.ORPHANED, intent=None, uncertain=entry.record.uncertain + 1)
+        await self._write(orphaned, version)
 
     async def _finish_intent(self, entry: Entry, version: str, driver: Driver, tell: Tell) -> tuple[Entry, str]:
         """Repeat an interrupted POST or PUT, to hold the client's present handle."""
@@ -391,7 +439,12 @@ class Registrar:
     async def discard(self, owner: Meta) -> None:
         """Drop an entry that never had a client and has no attempt open."""
         found = await self.read(owner.uid)
-        if found is not None and found[0].registration is None and found[0].record.intent is None:
+        if (
+            found is not None
+            and found[0].registration is None
+            and found[0].chosen is None
+            and found[0].record.intent is None
+        ):
             await self._forget(*found)
 
     async def abandon(self, owner: Meta, tell: Tell) -> None:
@@ -462,6 +515,11 @@ class Registrar:
     async def drain(self) -> None:
         """Wait for the steps that a cancellation left running."""
         await asyncio.gather(*self._shielded, return_exceptions=True)
+
+
+def _is_manageable(registration: Registration, driver: Driver) -> bool:
+    has_handle = None not in (registration.registration_client_uri, registration.registration_access_token)
+    return driver.capabilities.caller_chosen_id or has_handle
 
 
 def _intent(entry: Entry) -> ClientMetadata:

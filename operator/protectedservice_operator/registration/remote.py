@@ -12,7 +12,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -49,6 +49,7 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(repr=False)  # keys in lower case
     json: Mapping[str, Any] | None = field(repr=False)  # None: the body is no JSON object
+    items: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)  # of a JSON array of objects
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,16 @@ class Remote:
         authorization: str | None = None,
         headers: Mapping[str, str] | None = None,
         json_due: bool = True,
+        items_due: bool = False,
+        limit: int = ANSWER_LIMIT,
     ) -> Answer:
         """Ask once; never repeated here, never redirected.
 
         Args:
             operation: a verb for messages and metrics: `register`, `introspect`, ...
             json_due: a 2xx answer without a JSON object is no answer.
+            items_due: a 2xx answer without a JSON array of objects is no answer.
+            limit: bytes; a larger answer is no answer.
 
         Raises:
             ServerUnavailable: there is no answer to be trusted; `uncertain` tells whether the request was sent.
@@ -139,7 +144,7 @@ class Remote:
                 sent = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
                 request = self._client.build_request(method, url, data=form, json=json, headers=sent)
                 started = self._clock()
-                result = await self._call(request, json_due=json_due)
+                result = await self._call(request, json_due=json_due, items_due=items_due, limit=limit)
                 seconds = self._clock() - started
                 if isinstance(result, _Failure):
                     attempt.failed(result.retry_after)
@@ -182,12 +187,12 @@ class Remote:
         if self._observe is not None:
             self._observe(operation, code, seconds)
 
-    async def _call(self, request: httpx.Request, *, json_due: bool) -> Answer | _Failure:
+    async def _call(self, request: httpx.Request, *, json_due: bool, items_due: bool, limit: int) -> Answer | _Failure:
         try:
             async with asyncio.timeout(self._deadline):
                 response = await self._client.send(request, stream=True)
                 try:
-                    body = await _bounded(response)
+                    body = await _bounded(response, limit)
                 finally:
                     await response.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -198,21 +203,23 @@ class Remote:
             return _Failure("timeout", f"nothing complete within {self._deadline:g} s", uncertain=True)
         except httpx.HTTPError as error:
             return _Failure("transport", f"the connection broke ({type(error).__name__})", uncertain=True)
-        return _judge(response, body, json_due=json_due)
+        return _judge(response, body, json_due=json_due, items_due=items_due, limit=limit)
 
 
-async def _bounded(response: httpx.Response) -> bytes | None:
+async def _bounded(response: httpx.Response, limit: int) -> bytes | None:
     """The body as it came, or None when it is larger than the limit."""
     chunks, size = [], 0
     async for chunk in response.aiter_raw():
         size += len(chunk)
-        if size > ANSWER_LIMIT:
+        if size > limit:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _judge(response: httpx.Response, body: bytes | None, *, json_due: bool) -> Answer | _Failure:
+def _judge(
+    response: httpx.Response, body: bytes | None, *, json_due: bool, items_due: bool, limit: int
+) -> Answer | _Failure:
     """Tell an answer from what only looks like one."""
     status = response.status_code
     if status >= 500 or status in (408, 425, 429):
@@ -224,21 +231,23 @@ def _judge(response: httpx.Response, body: bytes | None, *, json_due: bool) -> A
         # 307 and 308 say that the request is still to be made, elsewhere; the others may follow a deed.
         return _Failure("redirect", f"a redirect (HTTP {status}), never followed", uncertain=status not in (307, 308))
     if body is None:
-        return _Failure("too_large", f"more than {ANSWER_LIMIT // 1024} KiB", uncertain=True)
+        return _Failure("too_large", f"more than {limit // 1024} KiB", uncertain=True)
     if response.headers.get("content-encoding", "identity") != "identity":
         return _Failure("encoded", "a compressed body, which was not asked for", uncertain=True)
-    parsed = _json_object(body)
-    if parsed is None and json_due and status < 300:
-        return _Failure("not_json", f"HTTP {status} without a JSON object", uncertain=True)
-    return Answer(status=status, headers=dict(response.headers), json=parsed)
+    parsed = _json(body)
+    whole = parsed if isinstance(parsed, dict) else None
+    items = parsed if isinstance(parsed, list) and all(isinstance(item, dict) for item in parsed) else None
+    if status < 300 and (items is None if items_due else whole is None and json_due):
+        due = "array" if items_due else "object"
+        return _Failure("not_json", f"HTTP {status} without a JSON {due}", uncertain=True)
+    return Answer(status=status, headers=dict(response.headers), json=whole, items=items)
 
 
-def _json_object(body: bytes) -> Mapping[str, Any] | None:
+def _json(body: bytes) -> object:
     try:
-        parsed = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return parsed if isinstance(parsed, dict) else None
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -12,6 +12,7 @@ from .driver import ClientState
 from .oauth import OAuthError, basic, is_bearer_token, oauth_error
 from .remote import Answer, Remote
 
+BASIC: Final = "client_secret_basic"
 ABSENT_SCOPE: Final = "protectedservice.dev/absent"  # no client of ours ever holds it
 
 
@@ -38,8 +39,22 @@ class Token:
 class TokenEndpoint:
     """What a client can do at one server. All calls raise ServerUnavailable when there is no trustworthy answer."""
 
-    def __init__(self, remote: Remote, endpoints: Endpoints) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        endpoints: Endpoints,
+        *,
+        authentication: str = BASIC,
+        introspection_authentication: str = BASIC,
+        audience_parameter: str | None = "resource",
+    ) -> None:
+        """How clients say who they are (RFC 7591 section 2, token_endpoint_auth_method), and ask for an audience.
+
+        `audience_parameter`: the form's name for it at the token endpoint; None: the server adds it unasked.
+        """
         self._remote, self._endpoints = remote, endpoints
+        self._authentication, self._introspection_authentication = authentication, introspection_authentication
+        self._audience_parameter = audience_parameter
 
     @property
     def can_revoke(self) -> bool:
@@ -49,7 +64,8 @@ class TokenEndpoint:
     async def mint(
         self, client_id: str, client_secret: str, scopes: tuple[str, ...], audience: str | None = None
     ) -> Token:
-        """A token by client_credentials (RFC 6749 section 4.4); the audience goes as `resource` (RFC 8707).
+        """A token by client_credentials (RFC 6749 section 4.4); the audience goes as `resource` (RFC 8707), or as the
+        server has it.
 
         Raises TokenRefused on any 4xx.
         """
@@ -65,13 +81,9 @@ class TokenEndpoint:
         """
         if self._endpoints.revocation is None:
             return False
-        answer = await self._remote.request(
-            "revoke",
-            "POST",
-            self._endpoints.revocation,
-            form={"token": token, "token_type_hint": "access_token"},
-            authorization=basic(client_id, client_secret),
-            json_due=False,
+        form = {"token": token, "token_type_hint": "access_token"}
+        answer = await self._post(
+            "revoke", self._endpoints.revocation, form, client_id, client_secret, self._authentication, json_due=False
         )
         if answer.status >= 400:
             raise TokenRefused("the revocation", answer.status, oauth_error(answer.json, client_secret, token))
@@ -79,12 +91,13 @@ class TokenEndpoint:
 
     async def introspect(self, client_id: str, client_secret: str, token: str) -> bool:
         """Whether the token is active (RFC 7662). Raises TokenRefused when the client may not ask."""
-        answer = await self._remote.request(
+        answer = await self._post(
             "introspect",
-            "POST",
             self._endpoint("introspection"),
-            form={"token": token, "token_type_hint": "access_token"},
-            authorization=basic(client_id, client_secret),
+            {"token": token, "token_type_hint": "access_token"},
+            client_id,
+            client_secret,
+            self._introspection_authentication,
         )
         if answer.status >= 400:
             error = oauth_error(answer.json, client_secret, token)
@@ -123,10 +136,29 @@ class TokenEndpoint:
 
     async def _mint(self, client_id: str, client_secret: str, scopes: tuple[str, ...], audience: str | None) -> Answer:
         form = {"grant_type": "client_credentials", "scope": " ".join(scopes)}
-        if audience is not None:
-            form["resource"] = audience
+        if audience is not None and self._audience_parameter is not None:
+            form[self._audience_parameter] = audience
+        return await self._post("token", self._endpoint("token"), form, client_id, client_secret, self._authentication)
+
+    async def _post(
+        self,
+        operation: str,
+        url: str,
+        form: dict[str, str],
+        client_id: str,
+        client_secret: str,
+        method: str,
+        *,
+        json_due: bool = True,
+    ) -> Answer:
+        authorization = None
+        match method:
+            case "client_secret_post":
+                form = {**form, "client_id": client_id, "client_secret": client_secret}
+            case "client_secret_basic":
+                authorization = basic(client_id, client_secret)
         return await self._remote.request(
-            "token", "POST", self._endpoint("token"), form=form, authorization=basic(client_id, client_secret)
+            operation, "POST", url, form=form, authorization=authorization, json_due=json_due
         )
 
     def _token(self, answer: Answer) -> Token:

@@ -31,9 +31,10 @@ async def remote(server: FakeAuthorizationServer) -> AsyncIterator[Remote]:
     await remote.aclose()
 
 
-async def find(remote: Remote, issuer: str | None, overrides: Endpoints | None = None, **rest: bool) -> Endpoints:
-    rest.setdefault("allow_insecure_http", False)
-    return await discover(remote, issuer, overrides or Endpoints(), **rest)
+async def find(
+    remote: Remote, issuer: str | None, overrides: Endpoints | None = None, *, allow_insecure_http: bool = False
+) -> Endpoints:
+    return await discover(remote, issuer, overrides or Endpoints(), allow_insecure_http=allow_insecure_http)
 
 
 @pytest.mark.parametrize(

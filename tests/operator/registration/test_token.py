@@ -297,3 +297,45 @@ async def test_a_server_that_repeats_what_it_was_sent_gets_no_secret_into_errors
 
     assert (error is None) is ((operation, status) == (Operation.REVOKE, 200))
     assert_untold(server.secrets_ever, told(error) if error else "", log_of(caplog))
+
+
+async def test_credentials_go_in_the_form_where_the_server_wants_them_there(
+    server: FakeAuthorizationServer, remote: Remote, client: Registration, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.authentication_methods = {"client_secret_post"}
+    by_post = TokenEndpoint(
+        remote, ENDPOINTS, authentication="client_secret_post", introspection_authentication="client_secret_post"
+    )
+    credentials = (client.client_id, client.client_secret)
+    token = await mint(by_post, client)
+
+    assert await by_post.introspect(*credentials, token.value) is True
+    assert await by_post.probe(*credentials) is ClientState.ALIVE
+    assert await by_post.revoke(*credentials, token.value) is True
+    assert await by_post.introspect(*credentials, token.value) is False
+    with pytest.raises(TokenRefused, match="invalid_client"):
+        await mint(TokenEndpoint(remote, ENDPOINTS), client)
+    assert_untold([client.client_secret, token.value], log_of(caplog))
+
+
+async def test_an_open_introspection_endpoint_is_told_nothing_but_the_token(
+    server: FakeAuthorizationServer, remote: Remote, tokens: TokenEndpoint, client: Registration
+) -> None:
+    server.open_introspection = True
+    token = await mint(tokens, client)
+    silent = TokenEndpoint(remote, ENDPOINTS, introspection_authentication="none")
+
+    assert await silent.introspect(client.client_id, client.client_secret, token.value) is True
+    assert server.requests[-1].client_id is None
+
+
+async def test_an_audience_is_asked_for_by_the_name_that_the_server_knows(
+    server: FakeAuthorizationServer, remote: Remote, client: Registration
+) -> None:
+    server.audience_parameter = "audience"
+    token = await mint(TokenEndpoint(remote, ENDPOINTS, audience_parameter="audience"), client, audience=AUDIENCE)
+    without = await mint(TokenEndpoint(remote, ENDPOINTS), client, audience=AUDIENCE)
+
+    assert server.tokens[token.value].audience == AUDIENCE
+    assert server.tokens[without.value].audience is None
