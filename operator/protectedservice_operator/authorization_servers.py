@@ -28,7 +28,8 @@ from .registration.discovery import discover
 from .registration.driver import Capabilities, Driver
 from .registration.dynamic import DynamicClientRegistration
 from .registration.ledger import ANNOTATION, Record
-from .registration.remote import Remote
+from .registration.limits import Limits
+from .registration.remote import Observe, Remote
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
@@ -41,6 +42,7 @@ from .resource import (
     Endpoints,
     Key,
     ProtectedService,
+    Rates,
     Reference,
     find_condition,
     is_true,
@@ -59,6 +61,18 @@ class Wake(Protocol):
     """Puts a key into the work queue."""
 
     def __call__(self, key: Key) -> None: ...
+
+
+class Connect(Protocol):
+    """Makes the door to one authorization server; `name` is how messages call it."""
+
+    def __call__(self, name: str, rates: Rates, /) -> Remote: ...
+
+
+def connect(name: str, rates: Rates, /, *, observe: Observe | None = None) -> Remote:
+    """Over the network. `observe` receives the figures of each call."""
+    limits = Limits(rate=rates.requests_per_second, burst=rates.burst, concurrency=rates.concurrency)
+    return Remote(name, limits=limits, observe=observe)
 
 
 @dataclass
@@ -96,7 +110,7 @@ class AuthorizationServers:
         events: Recorder,
         wake: Wake,
         *,
-        connect: Callable[[str], Remote] = Remote,
+        connect: Connect = connect,
         honoured_namespaces: frozenset[str],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -201,7 +215,7 @@ class AuthorizationServers:
         if credential is not None and state.obstacle is not None:
             state.obstacle = None
             self._release(state)
-        remote = state.connection.remote if state.connection else self._connect(_name(server))
+        remote = state.connection.remote if state.connection else self._remote(server)
         try:
             endpoints = await discover(
                 remote, server.issuer, server.endpoints, allow_insecure_http=server.allow_insecure_http
@@ -244,7 +258,7 @@ class AuthorizationServers:
             state.refused = None  # another credential has not been refused
         state.credential_digest = digest
         await self._disconnect(state)
-        remote = self._connect(_name(server))
+        remote = self._remote(server)
         try:
             driver = DynamicClientRegistration(
                 remote,
@@ -260,6 +274,9 @@ class AuthorizationServers:
         remote.breaker.on_close = lambda: self._release(state)
         state.connection = Connection(fingerprint, remote, endpoints, driver, TokenEndpoint(remote, endpoints))
         self._release(state)
+
+    def _remote(self, server: AuthorizationServer) -> Remote:
+        return self._connect(_name(server), server.rates)
 
     async def _disconnect(self, state: _State) -> None:
         if state.connection is not None:

@@ -260,6 +260,15 @@ class Endpoints:
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast and how wide the operator may talk to one authorization server; defaults as in the CRD."""
+
+    requests_per_second: int = 20
+    burst: int = 40
+    concurrency: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationServer:
     """An AuthorizationServer as the API server keeps it."""
 
@@ -271,6 +280,7 @@ class AuthorizationServer:
     credentials_secret: str
     allowed_from: str
     allowed_selector: Mapping[str, Any]
+    rates: Rates
     status: Mapping[str, Any]
 
     @classmethod
@@ -287,6 +297,7 @@ class AuthorizationServer:
             credentials_secret=registration["credentialsSecret"]["name"],
             allowed_from=allowed["from"],
             allowed_selector=allowed.get("selector") or {},
+            rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
             status=body.get("status") or {},
         )
 
@@ -311,6 +322,9 @@ class AuthorizationServer:
         """What the last successful probe found, kept in status so that an outage changes no policy."""
         published = self.status.get("endpoints")
         return Endpoints.from_mapping(published) if published else None
+
+
+_RATES: Final = {"requests_per_second": "requestsPerSecond", "burst": "burst", "concurrency": "concurrency"}
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -280,6 +280,11 @@ SERVER_FAULTS = [
         "spec.allowedNamespaces.selector.matchExpressions[0].values",
         id="operator Exists with values",
     ),
+    pytest.param(
+        {"spec.limits.requestsPerSecond": 0}, "spec.limits.requestsPerSecond", id="a server that is never asked"
+    ),
+    pytest.param({"spec.limits.burst": 0}, "spec.limits.burst", id="no burst at all"),
+    pytest.param({"spec.limits.concurrency": 101}, "spec.limits.concurrency", id="101 requests at a time"),
 ]
 
 

@@ -71,6 +71,9 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
         "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
         "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+        "spec.limits.requestsPerSecond": 1,
+        "spec.limits.burst": 1,
+        "spec.limits.concurrency": 1,
     },
 }
 

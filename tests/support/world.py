@@ -41,6 +41,7 @@ from protectedservice_operator.resource import (
     WATCHED,
     Key,
     Kind,
+    Rates,
     Reference,
 )
 from protectedservice_operator.triggers import Triggers
@@ -288,12 +289,18 @@ class World:
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def _connect(self, name: str) -> Remote:
+    def _connect(self, name: str, rates: Rates, /) -> Remote:
         clock = lambda: self.now  # noqa: E731
         return Remote(
             name,
             transport=_Counted(self.server.transport(), self._effect),
-            limits=Limits(clock=clock, sleep=self._sleep),
+            limits=Limits(
+                rate=rates.requests_per_second,
+                burst=rates.burst,
+                concurrency=rates.concurrency,
+                clock=clock,
+                sleep=self._sleep,
+            ),
             breaker=Breaker(clock=clock, jitter=lambda: 0.0),
             clock=clock,
         )
