@@ -23,6 +23,7 @@ The whole file, with what holds where a line is left out::
       allowInsecureHTTP: false  # true: plain http endpoints are accepted
       endpoints: {introspection: "https://as/introspect"}  # required; token, revocation, registration, jwks are allowed
       introspection: {clientAuthentication: client_secret_basic}
+      tls: {caFile: /etc/ca/ca.crt}  # only these certificates (PEM) are trusted; none: the system's. Re-read on change
 
 `upstream.allowLoopback` is for a server that runs beside its upstream on one machine. In a cluster it stays off: there
 a loopback address is the resource server itself, and a name that resolves to one is an attempt to reach it from inside.
@@ -97,6 +98,8 @@ class AuthorizationServer:
 
     introspection_endpoint: str
     issuer: str | None = None
+    ca_file: str | None = None
+    """Certificates in PEM; None: those of the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +236,11 @@ def _authorization_server(node: Node) -> AuthorizationServer | None:
     introspection = item.take("introspection")
     introspection.take("clientAuthentication").choice(["client_secret_basic"], "client_secret_basic")
     introspection.finish()
+    tls = item.take("tls")
+    ca_file = tls.take("caFile", required=tls.present).text()
+    tls.finish()
     item.finish()
-    return AuthorizationServer(introspection_node.text() or "", issuer_node.text())
+    return AuthorizationServer(introspection_node.text() or "", issuer_node.text(), ca_file)
 
 
 def _url(node: Node, *, insecure: bool = True) -> SplitResult | None:
