@@ -24,6 +24,7 @@ from .cache import Cache
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
 from .events import EventType, Recorder
+from .registration import trust
 from .registration.discovery import discover
 from .registration.driver import Capabilities, Driver
 from .registration.dynamic import DynamicClientRegistration
@@ -66,13 +67,14 @@ class Wake(Protocol):
 class Connect(Protocol):
     """Makes the door to one authorization server; `name` is how messages call it."""
 
-    def __call__(self, name: str, rates: Rates, /) -> Remote: ...
+    def __call__(self, name: str, rates: Rates, ca_bundle: str | None, /) -> Remote: ...
 
 
-def connect(name: str, rates: Rates, /, *, observe: Observe | None = None) -> Remote:
-    """Over the network. `observe` receives the figures of each call."""
+def connect(name: str, rates: Rates, ca_bundle: str | None, /, *, observe: Observe | None = None) -> Remote:
+    """Over the network. `ca_bundle`: the certificates to trust (PEM); `observe` receives the figures of each call."""
     limits = Limits(rate=rates.requests_per_second, burst=rates.burst, concurrency=rates.concurrency)
-    return Remote(name, limits=limits, observe=observe)
+    verify = None if ca_bundle is None else trust.context(ca_bundle)
+    return Remote(name, limits=limits, observe=observe, verify=verify)
 
 
 @dataclass
@@ -92,6 +94,7 @@ class _State:
 
     connection: Connection | None = None
     credential_digest: str | None = None
+    ca_bundle: str | None = None  # as read last
     obstacle: Outcome | None = None  # why there is no connection
     refused: Outcome | None = None  # the registration credential was refused
     next_trial: float = 0.0
@@ -149,6 +152,25 @@ class AuthorizationServers:
             return None
         return state.refused
 
+    def ca_bundle(self, server: AuthorizationServer) -> str | None:
+        """The certificates (PEM) to trust with this server, as last read; None: it names none, or `learn` first."""
+        state = self._states.get(server.reference)
+        return state.ca_bundle if state is not None and server.ca_bundle is not None else None
+
+    async def learn(self, server: AuthorizationServer | None) -> None:
+        """Read the certificates of a server that names some, unless they were read before; it is not called.
+
+        Certificates that cannot be used are told by the server's own conditions, not here.
+        """
+        if server is None or server.ca_bundle is None or server.reference.namespace not in self._honoured:
+            return
+        state = self._states.setdefault(server.reference, _State())
+        if state.ca_bundle is None:
+            try:
+                await self._trust(server, state)
+            except AdministratorMustAct as unusable:
+                logger.debug("%s", unusable)
+
     def park(self, server: AuthorizationServer, key: Key) -> None:
         """Wake this key when the server can be asked again."""
         self._states.setdefault(server.reference, _State()).parked.add(key)
@@ -163,6 +185,7 @@ class AuthorizationServers:
             endpoints = server.published_endpoints
             if endpoints is None:
                 raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} has not been probed yet")
+            await self._trust(server, state)
             await self._open(server, state, endpoints, await self._credential(server))
         if state.connection is None:  # pragma: no cover (opened just now)
             raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} is being connected")
@@ -209,6 +232,11 @@ class AuthorizationServers:
     ) -> tuple[Endpoints | None, Outcome | None, Outcome | None]:
         """(endpoints or None, why not reachable, why not ready)."""
         try:
+            await self._trust(server, state)
+        except AdministratorMustAct as unusable:
+            await self._disconnect(state)
+            return server.published_endpoints, unusable, unusable
+        try:
             credential = await self._credential(server)
         except AdministratorMustAct as missing:
             credential, state.obstacle = None, missing
@@ -235,6 +263,33 @@ class AuthorizationServers:
                 return endpoints, None, unusable
         return endpoints, None, state.obstacle or state.refused
 
+    async def _trust(self, server: AuthorizationServer, state: _State) -> None:
+        """Read the certificates to trust, live each time; others than before mean another connection, at once.
+
+        Raises AdministratorMustAct when they cannot be used.
+        """
+        source, before = server.ca_bundle, state.ca_bundle
+        if source is None:
+            state.ca_bundle = None
+        else:
+            body = await self._cluster.get(source.kind, server.meta.namespace, source.name)
+            place = f"{source.kind} {server.meta.namespace}/{source.name} (spec.tls.caBundle)"
+            if body is None:
+                fault = "does not exist; create it with the certificates to trust"
+            elif (value := (body.get("data") or {}).get(source.key)) is None:
+                fault = f"has no key {source.key}; add it with the certificates to trust"
+            else:
+                text = b64decode(value).decode("ascii", errors="replace") if source.kind is SECRET else value
+                try:
+                    state.ca_bundle, fault = trust.certificates(text), None
+                except ValueError as unusable:
+                    fault = f"key {source.key} {unusable}"
+            if fault is not None:
+                raise AdministratorMustAct(reasons.CA_BUNDLE_UNUSABLE, f"{place} {fault}")
+        if state.ca_bundle != before:
+            await self._disconnect(state)
+            self._wake_services(server)
+
     async def _credential(self, server: AuthorizationServer) -> str:
         """The initial access token, read live each time: a corrected Secret must not wait for a watch."""
         name, namespace = server.credentials_secret, server.meta.namespace
@@ -250,7 +305,7 @@ class AuthorizationServers:
 
     async def _open(self, server: AuthorizationServer, state: _State, endpoints: Endpoints, credential: str) -> None:
         digest = hashlib.sha256(credential.encode()).hexdigest()
-        content = f"{server.meta.uid} {server.meta.generation} {endpoints} {digest}"
+        content = f"{server.meta.uid} {server.meta.generation} {endpoints} {digest} {self.ca_bundle(server)}"
         fingerprint = hashlib.sha256(content.encode()).hexdigest()
         if state.connection is not None and state.connection.fingerprint == fingerprint:
             return
@@ -276,7 +331,7 @@ class AuthorizationServers:
         self._release(state)
 
     def _remote(self, server: AuthorizationServer) -> Remote:
-        return self._connect(_name(server), server.rates)
+        return self._connect(_name(server), server.rates, self.ca_bundle(server))
 
     async def _disconnect(self, state: _State) -> None:
         if state.connection is not None:

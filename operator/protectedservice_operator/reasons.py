@@ -56,6 +56,7 @@ INVALID_ENDPOINT: Final = "InvalidEndpoint"  # a URL that cannot be used, or doe
 ENDPOINT_MISSING: Final = "EndpointMissing"  # known neither from metadata nor from spec.endpoints: list it
 CREDENTIALS_SECRET_MISSING: Final = "RegistrationCredentialsMissing"  # noqa: S105 (a reason, not a password)
 HANDLE_LOST: Final = "RegistrationHandleLost"  # the server no longer takes our handle: delete the client by hand
+CA_BUNDLE_UNUSABLE: Final = "CABundleUnusable"  # correct the object that spec.tls.caBundle names, or its content
 REJECTED_BY_CLUSTER: Final = "RejectedByCluster"  # quota, admission or Pod Security refused a child: see the message
 DRIFT_FOUGHT: Final = "DriftFought"  # something puts back what the operator removes: exempt our Deployment from it
 

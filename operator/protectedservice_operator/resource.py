@@ -226,6 +226,11 @@ class ProtectedService:
         return f"{self.meta.name}-protected"
 
     @property
+    def ca_name(self) -> str:
+        """Name of the ConfigMap with the certificates that the authorization server's must come from."""
+        return f"{self.child_name}-ca"
+
+    @property
     def url(self) -> str:
         """Where callers inside the cluster reach the service."""
         port = "" if self.service_port == 80 else f":{self.service_port}"
@@ -269,6 +274,20 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Bundle:
+    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
+
+    kind: Kind
+    name: str
+    key: str
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
+        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
+        return cls(kind, source["name"], source["key"])
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationServer:
     """An AuthorizationServer as the API server keeps it."""
 
@@ -281,6 +300,7 @@ class AuthorizationServer:
     allowed_from: str
     allowed_selector: Mapping[str, Any]
     rates: Rates
+    ca_bundle: Bundle | None  # only these certificates are trusted then
     status: Mapping[str, Any]
 
     @classmethod
@@ -298,6 +318,7 @@ class AuthorizationServer:
             allowed_from=allowed["from"],
             allowed_selector=allowed.get("selector") or {},
             rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
+            ca_bundle=Bundle.parse(spec["tls"]["caBundle"]) if "tls" in spec else None,
             status=body.get("status") or {},
         )
 

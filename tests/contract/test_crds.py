@@ -71,6 +71,10 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
         "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
         "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+        "spec.tls.caBundle.secret.name": "authorities",
+        "spec.tls.caBundle.secret.key": "root.pem",
+        "spec.tls.caBundle.configMap.name": "authorities",
+        "spec.tls.caBundle.configMap.key": "root.pem",
         "spec.limits.requestsPerSecond": 1,
         "spec.limits.burst": 1,
         "spec.limits.concurrency": 1,
@@ -212,6 +216,9 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
     spec = SMALLEST[kind]
     if path == "spec.authorizationServerRef.namespace":  # read only beside a name
         spec = with_value(spec, "spec.authorizationServerRef.name", "other")
+
+    if path.startswith("spec.tls.caBundle.") and path.endswith(".key"):  # likewise
+        spec = with_value(spec, f"{path.removesuffix('key')}name", "authorities")
 
     changed = parsed(kind, with_value(spec, path, value))
 

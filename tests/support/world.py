@@ -44,7 +44,7 @@ from protectedservice_operator.resource import (
     Rates,
     Reference,
 )
-from protectedservice_operator.triggers import Triggers
+from protectedservice_operator.triggers import Triggers, readers_of_secrets
 from protectedservice_operator.verification import Subject, Verifier
 
 from .fake_authorization_server import FakeAuthorizationServer
@@ -97,6 +97,7 @@ class World:
             default_server=Reference(OPERATOR_NAMESPACE, "default"),
             **(settings or {}),
         )
+        self.trusted: list[str | None] = []  # certificates that connections were made with
         self.effects = 0
         self.kill_before: int | None = None
         self.kill_after: int | None = None
@@ -115,7 +116,7 @@ class World:
     def start(self) -> None:
         """Begin a process: empty memory, caches filled from the cluster, every key to be looked at."""
         self.cache, self.metrics = Cache(), Metrics()
-        self.triggers = Triggers(self.cache, OPERATOR_NAMESPACE)
+        self.triggers = Triggers(self.cache, OPERATOR_NAMESPACE, readers_of_secrets(self.cache))
         self.dirty: dict[Key, None] = {}
         self.outcomes = {}
         clock = lambda: self.now  # noqa: E731
@@ -289,7 +290,8 @@ class World:
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def _connect(self, name: str, rates: Rates, /) -> Remote:
+    def _connect(self, name: str, rates: Rates, ca_bundle: str | None, /) -> Remote:
+        self.trusted.append(ca_bundle)
         clock = lambda: self.now  # noqa: E731
         return Remote(
             name,
