@@ -14,6 +14,7 @@ import hashlib
 import logging
 import random
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
@@ -23,6 +24,7 @@ from .cache import Cache, Cached
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
 from .events import EventType, Recorder
+from .registration import trust
 from .registration.credential import Credential
 from .registration.discovery import discover
 from .registration.driver import Capabilities, Driver
@@ -34,7 +36,8 @@ from .registration.kinds import (
     required_endpoints,
 )
 from .registration.ledger import ANNOTATION, Record, secret_name
-from .registration.remote import Remote
+from .registration.limits import Limits
+from .registration.remote import Observe, Remote
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
@@ -45,6 +48,7 @@ from .resource import (
     Endpoints,
     Key,
     ProtectedService,
+    Rates,
     Reference,
     find_condition,
     is_true,
@@ -66,6 +70,19 @@ class Wake(Protocol):
     def __call__(self, key: Key) -> None: ...
 
 
+class Connect(Protocol):
+    """Makes the door to one authorization server; `name` is how messages call it."""
+
+    def __call__(self, name: str, rates: Rates, ca_bundle: str | None, /) -> Remote: ...
+
+
+def connect(name: str, rates: Rates, ca_bundle: str | None, /, *, observe: Observe | None = None) -> Remote:
+    """Over the network. `ca_bundle`: the certificates to trust (PEM); `observe` receives the figures of each call."""
+    limits = Limits(rate=rates.requests_per_second, burst=rates.burst, concurrency=rates.concurrency)
+    verify = None if ca_bundle is None else trust.context(ca_bundle)
+    return Remote(name, limits=limits, observe=observe, verify=verify)
+
+
 @dataclass
 class Connection:
     """One authorization server, ready to be talked to."""
@@ -83,6 +100,7 @@ class _State:
 
     connection: Connection | None = None
     credential_digest: str | None = None
+    ca_bundle: str | None = None  # as read last
     obstacle: Outcome | None = None  # why there is no connection
     refused: Outcome | None = None  # the registration credential was refused
     next_trial: float = 0.0
@@ -101,7 +119,7 @@ class AuthorizationServers:
         events: Recorder,
         wake: Wake,
         *,
-        connect: Callable[[str], Remote] = Remote,
+        connect: Connect = connect,
         namespace: str,
         honoured_namespaces: frozenset[str],
         clock: Callable[[], float] = time.monotonic,
@@ -143,6 +161,25 @@ class AuthorizationServers:
             return None
         return state.refused
 
+    def ca_bundle(self, server: AuthorizationServer) -> str | None:
+        """The certificates (PEM) to trust with this server, as last read; None: it names none, or `learn` first."""
+        state = self._states.get(server.reference)
+        return state.ca_bundle if state is not None and server.ca_bundle is not None else None
+
+    async def learn(self, server: AuthorizationServer | None) -> None:
+        """Read the certificates of a server that names some, unless they were read before; it is not called.
+
+        Certificates that cannot be used are told by the server's own conditions, not here.
+        """
+        if server is None or server.ca_bundle is None or server.reference.namespace not in self._honoured:
+            return
+        state = self._state(server)
+        if state.ca_bundle is None:
+            try:
+                await self._trust(server, state)
+            except AdministratorMustAct as unusable:
+                logger.debug("%s", unusable)
+
     def park(self, server: AuthorizationServer, key: Key) -> None:
         """Wake this key when the server can be asked again."""
         self._state(server).parked.add(key)
@@ -168,6 +205,7 @@ class AuthorizationServers:
             endpoints = server.published_endpoints
             if endpoints is None:
                 raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} has not been probed yet")
+            await self._trust(server, state)
             await self._open(server, state, endpoints, await self._credential(server, state))
         if state.connection is None:  # pragma: no cover (opened just now)
             raise Wait(reasons.NOT_PROBED, f"AuthorizationServer {server.reference} is being connected")
@@ -226,8 +264,13 @@ class AuthorizationServers:
         self, server: AuthorizationServer, state: _State
     ) -> tuple[Endpoints | None, Outcome | None, Outcome | None]:
         """(endpoints or None, why not reachable, why not ready)."""
+        try:
+            await self._trust(server, state)
+        except AdministratorMustAct as unusable:
+            await self._disconnect(state)
+            return server.published_endpoints, unusable, unusable
         credential = await self._credential(server, state)
-        remote = state.connection.remote if state.connection else self._connect(_name(server))
+        remote = state.connection.remote if state.connection else self._remote(server)
         try:
             endpoints = await discover(
                 remote,
@@ -245,6 +288,33 @@ class AuthorizationServers:
         state.failures = 0
         await self._open(server, state, endpoints, credential)
         return endpoints, None, state.obstacle or state.refused
+
+    async def _trust(self, server: AuthorizationServer, state: _State) -> None:
+        """Read the certificates to trust, live each time; others than before mean another connection, at once.
+
+        Raises AdministratorMustAct when they cannot be used.
+        """
+        source, before = server.ca_bundle, state.ca_bundle
+        if source is None:
+            state.ca_bundle = None
+        else:
+            body = await self._cluster.get(source.kind, server.meta.namespace, source.name)
+            place = f"{source.kind} {server.meta.namespace}/{source.name} (spec.tls.caBundle)"
+            if body is None:
+                fault = "does not exist; create it with the certificates to trust"
+            elif (value := (body.get("data") or {}).get(source.key)) is None:
+                fault = f"has no key {source.key}; add it with the certificates to trust"
+            else:
+                text = b64decode(value).decode("ascii", errors="replace") if source.kind is SECRET else value
+                try:
+                    state.ca_bundle, fault = trust.certificates(text), None
+                except ValueError as unusable:
+                    fault = f"key {source.key} {unusable}"
+            if fault is not None:
+                raise AdministratorMustAct(reasons.CA_BUNDLE_UNUSABLE, f"{place} {fault}")
+        if state.ca_bundle != before:
+            await self._disconnect(state)
+            self._wake_services(server.reference)
 
     async def _credential(self, server: AuthorizationServer, state: _State) -> Credential | None:
         """The registration credential, read live each time: a corrected Secret must not wait for a watch.
@@ -269,14 +339,14 @@ class AuthorizationServers:
         self, server: AuthorizationServer, state: _State, endpoints: Endpoints, credential: Credential | None
     ) -> None:
         digest = (credential or Credential()).digest()
-        content = f"{server.meta.uid} {server.meta.generation} {endpoints} {digest}"
+        content = f"{server.meta.uid} {server.meta.generation} {endpoints} {digest} {self.ca_bundle(server)}"
         fingerprint = hashlib.sha256(content.encode()).hexdigest()
         if state.connection is not None and state.connection.fingerprint == fingerprint:
             return
         if state.credential_digest not in (None, digest):
             state.refused = None  # another credential has not been refused
         state.credential_digest = digest
-        remote = self._connect(_name(server))
+        remote = self._remote(server)
         try:
             driver = make_driver(server, remote, endpoints, credential or Credential())
         except AdministratorMustAct as unusable:
@@ -291,6 +361,9 @@ class AuthorizationServers:
         tokens = make_token_endpoint(server, remote, endpoints)
         state.connection = Connection(fingerprint, remote, endpoints, driver, tokens)
         self._release(state)
+
+    def _remote(self, server: AuthorizationServer) -> Remote:
+        return self._connect(_name(server), server.rates, self.ca_bundle(server))
 
     async def _disconnect(self, state: _State) -> None:
         if state.connection is not None:

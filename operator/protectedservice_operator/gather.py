@@ -64,6 +64,7 @@ class Gatherer:
             reference=reference,
             server=server,
             unreachable=self._servers.unreachable(server) if server else None,
+            ca_bundle=self._servers.ca_bundle(server) if server else None,
             refused=self._servers.refused(server) if server else None,
             namespace_labels=(namespace.body()["metadata"].get("labels") or {}) if namespace else {},
             audience_holder=self.audiences.holder(service, reference, ledger),
@@ -86,6 +87,11 @@ class Gatherer:
         """Which AuthorizationServer the service uses: spec, else what was settled before, else the default."""
         settled = Reference.parse(ledger.server) if ledger else service.recorded_server
         return service.server or settled or self._settings.default_server
+
+    def server_of(self, service: ProtectedService) -> AuthorizationServer | None:
+        """The AuthorizationServer that the service uses."""
+        entry = self._cache.get(SECRET, self._namespace, secret_name(service.meta.uid))
+        return self.server(self.reference(service, ledger_record(entry.body()) if entry else None))
 
     def server(self, reference: Reference | None) -> AuthorizationServer | None:
         """The AuthorizationServer object, as the watch last showed it."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 import kopf
@@ -17,7 +18,7 @@ import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from . import observed, settings
-from .authorization_servers import AuthorizationServers
+from .authorization_servers import AuthorizationServers, connect
 from .cache import Cache
 from .cluster import Cluster, NoCluster
 from .events import Recorder
@@ -26,7 +27,6 @@ from .management import Management
 from .metrics import Metrics
 from .reconcile import Reconcile
 from .registration.registrar import Registrar
-from .registration.remote import Remote
 from .resource import Key, Reference
 from .runtime import Runtime, StartFailed, identify_cluster
 from .settings import BadSettings, Settings
@@ -104,7 +104,7 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
         cache,
         events,
         wake,
-        connect=lambda name: Remote(name, observe=observe),
+        connect=partial(connect, observe=observe),
         namespace=config.namespace,
         honoured_namespaces=facts.honoured_namespaces,
         probe_interval=config.probe_interval,

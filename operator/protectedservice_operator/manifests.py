@@ -37,6 +37,8 @@ SERVER_PORT: Final = 8080
 MANAGEMENT_PORT: Final = 9090
 POLICY_FOLDER: Final = "/etc/protectedservice/policy"
 POLICY_FILE: Final = "policy.yaml"
+CA_FOLDER: Final = "/etc/protectedservice/ca"
+CA_FILE: Final = "ca.crt"
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
 CLIENT_ID: Final = "client_id"  # files in there, and names in the ledger
 CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
@@ -53,6 +55,7 @@ class Server:
     endpoints: Endpoints
     allow_insecure_http: bool
     introspection_authentication: str = "client_secret_basic"
+    own_authorities: bool = False  # its certificates come from those in the ConfigMap <name>-protected-ca
 
 
 def digest(content: object) -> str:
@@ -119,6 +122,8 @@ def policy(service: ProtectedService, server: Server) -> Manifest:
     }
     if server.endpoints.issuer is not None:
         authorization_server["issuer"] = server.endpoints.issuer
+    if server.own_authorities:
+        authorization_server["tls"] = {"caFile": f"{CA_FOLDER}/{CA_FILE}"}
     content["authorizationServers"] = [authorization_server]
     return content
 
@@ -133,6 +138,18 @@ def config_map(service: ProtectedService, server: Server) -> Manifest:
             "metadata": _metadata(service, f"{service.child_name}-{digest(text)}"),
             "immutable": True,
             "data": {POLICY_FILE: text},
+        }
+    )
+
+
+def ca_config_map(service: ProtectedService, bundle: str) -> Manifest:
+    """The certificates to trust. Mutable and of one name: pods read them anew when they change, and need not roll."""
+    return _finished(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": _metadata(service, service.ca_name),
+            "data": {CA_FILE: bundle},
         }
     )
 
@@ -203,8 +220,16 @@ def service(service: ProtectedService) -> Manifest:
     )
 
 
-def deployment(service: ProtectedService, image: str, config_map_name: str, client_id: str) -> Manifest:
+def deployment(
+    service: ProtectedService, image: str, config_map_name: str, client_id: str, *, own_authorities: bool = False
+) -> Manifest:
     """The resource server. A changed policy or client changes the template and so rolls the pods."""
+    pod = _pod_spec(service, image, config_map_name)
+    if own_authorities:
+        items = [{"key": CA_FILE, "path": CA_FILE}]
+        source = {"name": service.ca_name, "defaultMode": 0o444, "items": items}
+        pod["volumes"].append({"name": "ca", "configMap": source})
+        pod["containers"][0]["volumeMounts"].append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
     return _finished(
         {
             "apiVersion": "apps/v1",
@@ -222,7 +247,7 @@ def deployment(service: ProtectedService, image: str, config_map_name: str, clie
                         # The server re-reads changed credentials by itself; another client is another pod.
                         "annotations": {**service.pod_annotations, f"{GROUP}/client": digest(client_id)},
                     },
-                    "spec": _pod_spec(service, image, config_map_name),
+                    "spec": pod,
                 },
             },
         }

@@ -57,6 +57,7 @@ class Observed:
     reference: Reference | None = None  # the AuthorizationServer that this service is to use
     server: AuthorizationServer | None = None
     unreachable: Outcome | None = None  # why the authorization server must not be called now
+    ca_bundle: str | None = None  # certificates to trust, where the AuthorizationServer names some and they were read
     refused: Outcome | None = None  # why it will register no new client of ours now
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     audience_holder: str | None = None  # namespace/name of an older service of another namespace with our audience
@@ -116,12 +117,20 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
         return None
     if observed.service.upstream is not None and observed.service.upstream.name == observed.service.child_name:
         return None
-    service = observed.service
-    known = manifests.Server(endpoints, server.allow_insecure_http, server.introspection_authentication)
-    policy = manifests.config_map(service, known)
-    deployment = manifests.deployment(service, settings.server_image, policy["metadata"]["name"], record.client_id)
+    service, own = observed.service, server.ca_bundle is not None
+    if own and observed.ca_bundle is None and (CONFIG_MAP, service.ca_name) not in observed.children:
+        return None  # nothing to trust yet
+    facts = manifests.Server(
+        endpoints, server.allow_insecure_http, server.introspection_authentication, own_authorities=own
+    )
+    policy = manifests.config_map(service, facts)
+    name, client_id = policy["metadata"]["name"], record.client_id
+    deployment = manifests.deployment(service, settings.server_image, name, client_id, own_authorities=own)
+    # Certificates that cannot be read now leave those in force that were copied before.
+    authorities = [] if observed.ca_bundle is None else [manifests.ca_config_map(service, observed.ca_bundle)]
     return [
         (CONFIG_MAP, policy),
+        *((CONFIG_MAP, manifest) for manifest in authorities),
         (SERVICE_ACCOUNT, manifests.service_account(service)),
         (DEPLOYMENT, deployment),
         (SERVICE, manifests.service(service)),

@@ -34,6 +34,7 @@ from .registration.driver import ClientMetadata
 from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, Record, State
 from .resource import (
     ANNOTATION_DESIRED_HASH,
+    CONFIG_MAP,
     FINALIZER,
     Kind,
     find_condition,
@@ -340,6 +341,12 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
     if wanted is None or not workload_available(observed, settings):
         return None
     current = {manifest["metadata"]["name"] for _, manifest in wanted}
+    authorities = observed.children.get((CONFIG_MAP, observed.service.ca_name))
+    current.add(observed.service.ca_name)  # is no policy: kept or removed for a reason of its own
+    named = observed.server is not None and observed.server.ca_bundle is not None
+    if authorities is not None and not named and observed.service.ca_name not in observed.mounted_config_maps:
+        uid, why = authorities["metadata"]["uid"], "the AuthorizationServer names no certificates any more"
+        return Prune(reasons.WORKLOAD_AVAILABLE, why, observed.service.ca_name, uid)
     old = sorted(
         (
             (body["metadata"]["creationTimestamp"], name, body["metadata"]["uid"])

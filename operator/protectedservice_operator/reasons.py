@@ -62,6 +62,7 @@ CREDENTIALS_SECRET_MISSING: Final = "RegistrationCredentialsMissing"  # noqa: S1
 SERVER_CHANGED: Final = "AuthorizationServerChanged"  # the object now names another server than the client lives at
 ROLLOUT_QUEUED: Final = "RolloutQueued"  # the operator's own upgrade waits for its turn: nothing to do
 HANDLE_LOST: Final = "RegistrationHandleLost"  # the server no longer takes our handle: delete the client by hand
+CA_BUNDLE_UNUSABLE: Final = "CABundleUnusable"  # correct the object that spec.tls.caBundle names, or its content
 REJECTED_BY_CLUSTER: Final = "RejectedByCluster"  # quota, admission or Pod Security refused a child: see the message
 DRIFT_FOUGHT: Final = "DriftFought"  # something puts back what the operator removes: exempt our Deployment from it
 

@@ -116,6 +116,7 @@ class Reconcile:
 
     async def _pass(self, key: Key, service: ProtectedService) -> float | None:
         settled: dict[str, Outcome] = {}
+        await self._servers.learn(self._gatherer.server_of(service))
         for _ in range(STEP_LIMIT):
             observed = self._gatherer.observe(service)
             found = plan.next_step(observed, self._settings, self._wall(), settled)

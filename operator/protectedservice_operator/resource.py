@@ -227,6 +227,11 @@ class ProtectedService:
         return f"{self.meta.name}-protected"
 
     @property
+    def ca_name(self) -> str:
+        """Name of the ConfigMap with the certificates that the authorization server's must come from."""
+        return f"{self.child_name}-ca"
+
+    @property
     def url(self) -> str:
         """Where callers inside the cluster reach the service."""
         port = "" if self.service_port == 80 else f":{self.service_port}"
@@ -269,6 +274,29 @@ class RegistrationKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast and how wide the operator may talk to one authorization server; defaults as in the CRD."""
+
+    requests_per_second: int = 20
+    burst: int = 40
+    concurrency: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
+
+    kind: Kind
+    name: str
+    key: str
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
+        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
+        return cls(kind, source["name"], source["key"])
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationServer:
     """An AuthorizationServer as the API server keeps it."""
 
@@ -287,6 +315,8 @@ class AuthorizationServer:
     introspection_authentication: str
     allowed_from: str
     allowed_selector: Mapping[str, Any]
+    rates: Rates
+    ca_bundle: Bundle | None  # only these certificates are trusted then
     status: Mapping[str, Any]
 
     @classmethod
@@ -312,6 +342,8 @@ class AuthorizationServer:
             introspection_authentication=spec["introspection"]["clientAuthentication"],
             allowed_from=allowed["from"],
             allowed_selector=allowed.get("selector") or {},
+            rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
+            ca_bundle=Bundle.parse(spec["tls"]["caBundle"]) if "tls" in spec else None,
             status=body.get("status") or {},
         )
 
@@ -341,6 +373,9 @@ class AuthorizationServer:
         """What the last successful probe found, kept in status so that an outage changes no policy."""
         published = self.status.get("endpoints")
         return Endpoints.from_mapping(published) if published else None
+
+
+_RATES: Final = {"requests_per_second": "requestsPerSecond", "burst": "burst", "concurrency": "concurrency"}
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

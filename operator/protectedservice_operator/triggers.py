@@ -34,15 +34,17 @@ def nothing_related(_: Cached) -> Iterable[Key]:
 
 
 def readers_of_secrets(cache: Cache) -> Related:
-    """`related` for Secrets: the AuthorizationServers of the same namespace that keep their credential in them."""
+    """`related` for Secrets: the AuthorizationServers of the same namespace that read them."""
 
     def related(entry: Cached) -> Iterator[Key]:
         if entry.kind != SECRET:
             return
         for server in cache.all(AUTHORIZATION_SERVER):
             if server.namespace == entry.namespace:
-                reference = server.body()["spec"].get("registration", {}).get("credentialsSecret") or {}
-                if reference.get("name") == entry.name:
+                spec = server.body()["spec"]
+                credentials = spec.get("registration", {}).get("credentialsSecret") or {}
+                authorities = spec.get("tls", {}).get("caBundle", {}).get("secret") or {}
+                if entry.name in (credentials.get("name"), authorities.get("name")):
                     yield Key(AUTHORIZATION_SERVER.kind, server.namespace, server.name)
 
     return related

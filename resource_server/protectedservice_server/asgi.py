@@ -54,7 +54,7 @@ class Gate:
     `policy` and `credentials` are a file and a folder, or what has been read from them already.
 
     Raises:
-        PolicyError, CredentialsError: on construction, with every fault of the file or the folder.
+        PolicyError, CredentialsError, TrustError: on construction, with every fault of the file or the folder.
     """
 
     def __init__(

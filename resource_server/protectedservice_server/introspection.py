@@ -21,6 +21,7 @@ from . import credentials
 from .credentials import Credentials, CredentialsError
 from .decision import INACTIVE, Facts
 from .policy import ClientAuthentication, Policy
+from .trust import Trust
 from .verifier import Learnt, RefusedUs, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -45,11 +46,16 @@ class Introspection:
     """The client of one introspection endpoint. It connects at the first question; `close` it at the end.
 
     Credentials are read again at once when the server refuses them; if that brings others, the question is asked again.
+
+    Raises:
+        TrustError: on construction, when the policy's caFile cannot be used.
     """
 
     def __init__(self, policy: Policy, held: Credentials, reread: Callable[[], Credentials]) -> None:
         self._url = URL(policy.authorization_server.introspection_endpoint, encoded=True)
         self._authentication = policy.authorization_server.client_authentication
+        ca_file = policy.authorization_server.ca_file
+        self._trust = Trust(Path(ca_file) if ca_file else None)
         self._retries = policy.validation.retries
         self._credentials = held
         self._reread = reread
@@ -122,7 +128,9 @@ class Introspection:
                 headers["Authorization"] = held.basic()
             case ClientAuthentication.POST:
                 form |= {"client_id": held.client_id, "client_secret": held.client_secret}
-        async with self._connected().post(self._url, data=form, headers=headers, allow_redirects=False) as response:
+        async with self._connected().post(
+            self._url, data=form, headers=headers, allow_redirects=False, ssl=self._trust.context()
+        ) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
@@ -137,6 +145,7 @@ def reader(policy: Policy, folder: Path) -> Introspection:
 
     Raises:
         CredentialsError: the folder cannot be used now.
+        TrustError: the policy's caFile cannot be used now.
     """
     return Introspection(policy, credentials.read(folder), lambda: credentials.read(folder))
 

@@ -28,6 +28,7 @@ from .management import Management
 from .metrics import Metrics
 from .policy import Policy
 from .settings import Settings, SettingsError
+from .trust import TrustError
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +79,13 @@ def _load(settings: Settings) -> tuple[Policy, Introspection] | None:
         held = credential_files.read(settings.credentials)
     except CredentialsError as error:
         faults += error.faults
-    if policy is None or faults:
-        _refuse(faults)
-        return None
-    return policy, Introspection(policy, held, lambda: credential_files.read(settings.credentials))
+    if policy is not None and not faults:
+        try:
+            return policy, Introspection(policy, held, lambda: credential_files.read(settings.credentials))
+        except TrustError as error:
+            faults += error.faults
+    _refuse(faults)
+    return None
 
 
 def _log_to_stderr(level: str) -> None:

@@ -23,6 +23,7 @@ The whole file, with what holds where a line is left out::
       allowInsecureHTTP: false  # true: plain http endpoints are accepted
       endpoints: {introspection: "https://as/introspect"}  # required; token, revocation, registration, jwks are allowed
       introspection: {clientAuthentication: client_secret_basic}  # or client_secret_post, or none: the endpoint is open
+      tls: {caFile: /etc/ca/ca.crt}  # only these certificates (PEM) are trusted; none: the system's. Re-read on change
 
 `upstream.allowLoopback` is for a server that runs beside its upstream on one machine. In a cluster it stays off: there
 a loopback address is the resource server itself, and a name that resolves to one is an attempt to reach it from inside.
@@ -107,6 +108,8 @@ class AuthorizationServer:
     introspection_endpoint: str
     issuer: str | None = None
     client_authentication: ClientAuthentication = ClientAuthentication.BASIC
+    ca_file: str | None = None
+    """Certificates in PEM; None: those of the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +248,12 @@ def _authorization_server(node: Node) -> AuthorizationServer | None:
         [method.value for method in ClientAuthentication], ClientAuthentication.BASIC
     )
     introspection.finish()
+    tls = item.take("tls")
+    ca_file = tls.take("caFile", required=tls.present).text()
+    tls.finish()
     item.finish()
     return AuthorizationServer(
-        introspection_node.text() or "", issuer_node.text(), ClientAuthentication(authentication)
+        introspection_node.text() or "", issuer_node.text(), ClientAuthentication(authentication), ca_file
     )
 
 

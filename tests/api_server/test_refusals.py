@@ -280,6 +280,22 @@ SERVER_FAULTS = [
         "spec.allowedNamespaces.selector.matchExpressions[0].values",
         id="operator Exists with values",
     ),
+    pytest.param({"spec.tls": {}}, "spec.tls.caBundle", id="TLS of nothing"),
+    pytest.param({"spec.tls.caBundle": {}}, "exactly one of secret and configMap", id="certificates from nowhere"),
+    pytest.param(
+        {"spec.tls.caBundle": {"secret": {"name": "a"}, "configMap": {"name": "b"}}},
+        "exactly one of secret and configMap",
+        id="certificates from two places",
+    ),
+    pytest.param({"spec.tls.insecureSkipVerify": True}, "spec.tls", id="verification skipped"),
+    pytest.param(
+        {"spec.tls.caBundle.secret": {"name": "a", "key": "../ca"}}, "spec.tls.caBundle.secret.key", id="a path as key"
+    ),
+    pytest.param(
+        {"spec.limits.requestsPerSecond": 0}, "spec.limits.requestsPerSecond", id="a server that is never asked"
+    ),
+    pytest.param({"spec.limits.burst": 0}, "spec.limits.burst", id="no burst at all"),
+    pytest.param({"spec.limits.concurrency": 101}, "spec.limits.concurrency", id="101 requests at a time"),
 ]
 
 

@@ -78,6 +78,13 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
         "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
         "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+        "spec.tls.caBundle.secret.name": "authorities",
+        "spec.tls.caBundle.secret.key": "root.pem",
+        "spec.tls.caBundle.configMap.name": "authorities",
+        "spec.tls.caBundle.configMap.key": "root.pem",
+        "spec.limits.requestsPerSecond": 1,
+        "spec.limits.burst": 1,
+        "spec.limits.concurrency": 1,
     },
 }
 
@@ -219,6 +226,9 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
     if path.startswith(("spec.registration.hydra.", "spec.registration.keycloak.")):  # read only without another kind
         own = {"adminUrl": "https://admin.example", "realm": "master"}
         spec = {**spec, "registration": {path.split(".")[2]: own}}
+
+    if path.startswith("spec.tls.caBundle.") and path.endswith(".key"):  # likewise
+        spec = with_value(spec, f"{path.removesuffix('key')}name", "authorities")
 
     changed = parsed(kind, with_value(spec, path, value))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,3 +80,16 @@ def test_the_defaults_of_the_schema_are_those_of_the_standalone_server() -> None
     assert read.upstream is not None
     assert standalone.upstream is not None
     assert read.upstream.timeout == standalone.upstream.timeout
+
+
+def test_the_resource_server_reads_the_certificates_where_the_pod_mounts_them() -> None:
+    body = with_defaults(schema("ProtectedService"), {"metadata": METADATA, "spec": {"scopes": ["a"], "demo": True}})
+    service, server = ProtectedService.parse(body), replace(SERVER, own_authorities=True)
+    read = policy.parse(manifests.config_map(service, server)["data"][manifests.POLICY_FILE])
+    pod = manifests.deployment(service, "image", "policy", "id", own_authorities=True)["spec"]["template"]["spec"]
+
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "ca"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "ca"]
+    (item,) = volume["configMap"]["items"]
+    assert read.authorization_server.ca_file == f"{mount['mountPath']}/{item['path']}"
+    assert item["key"] in manifests.ca_config_map(service, "certificates")["data"]

@@ -89,7 +89,8 @@ _AS = "authorizationServers[0]"
         (["authorizationServers"], [], "authorizationServers: must have 1 items, has 0"),
         (["authorizationServers", 0, "issuer"], "https://as?x", f"{_AS}.issuer: must have no query"),
         (["authorizationServers", 0, "issuer"], "http://as", f"{_AS}.issuer: is plain http"),
-        (["authorizationServers", 0, "tls"], {}, f"{_AS}.tls: unknown key"),
+        (["authorizationServers", 0, "tls"], {}, f"{_AS}.tls.caFile: is required"),
+        (["authorizationServers", 0, "tls"], {"verify": False}, f"{_AS}.tls.verify: unknown key"),
         (["authorizationServers", 0, "endpoints"], {}, f"{_AS}.endpoints.introspection: is required"),
         (
             ["authorizationServers", 0, "endpoints", "introspection"],

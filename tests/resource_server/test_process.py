@@ -120,6 +120,16 @@ def test_a_policy_file_that_is_not_there_is_told_with_its_cause(place: Path) -> 
     assert ended.stderr == f"{place}/none.yaml: cannot be read: No such file or directory\n"
 
 
+def test_certification_authorities_that_cannot_be_read_are_told_and_end_it(place: Path) -> None:
+    server = {"endpoints": {"introspection": "https://as.example/i"}, "tls": {"caFile": f"{place}/none.crt"}}
+    (place / "policy.yaml").write_text(json.dumps({**GOOD_POLICY, "authorizationServers": [server]}))
+
+    ended = run(["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")], {})
+
+    assert ended.returncode == 2
+    assert ended.stderr == f"{place}/none.crt: cannot be read: No such file or directory\n"
+
+
 def test_an_option_that_does_not_exist_is_2_and_version_and_help_are_0() -> None:
     assert run(["--polcy", "x"], {}).returncode == 2
     assert run(["--version"], {}).stdout.strip()

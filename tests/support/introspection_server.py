@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class IntrospectionServer:
     open: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared: questions wait before they are looked at."""
     port: int = 0
+    tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
         self.open.set()
@@ -56,7 +58,7 @@ class IntrospectionServer:
         application.router.add_post("/introspect", self._introspect)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -69,7 +71,7 @@ class IntrospectionServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/introspect"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/introspect"
 
     def issue(self, scope: str = "read", **members: Any) -> str:
         """A token that is active from now on, with these members in its answers."""

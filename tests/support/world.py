@@ -44,9 +44,10 @@ from protectedservice_operator.resource import (
     WATCHED,
     Key,
     Kind,
+    Rates,
     Reference,
 )
-from protectedservice_operator.triggers import Triggers
+from protectedservice_operator.triggers import Triggers, readers_of_secrets
 from protectedservice_operator.verification import Subject, Verifier
 
 from . import servers
@@ -109,6 +110,7 @@ class World:
             default_server=Reference(OPERATOR_NAMESPACE, "default"),
             **(settings or {}),
         )
+        self.trusted: list[str | None] = []  # certificates that connections were made with
         self.effects = 0
         self.kill_before: int | None = None
         self.kill_after: int | None = None
@@ -127,7 +129,7 @@ class World:
     def start(self) -> None:
         """Begin a process: empty memory, caches filled from the cluster, every key to be looked at."""
         self.cache, self.metrics = Cache(), Metrics()
-        self.triggers = Triggers(self.cache, OPERATOR_NAMESPACE)
+        self.triggers = Triggers(self.cache, OPERATOR_NAMESPACE, readers_of_secrets(self.cache))
         self.dirty: dict[Key, None] = {}
         self.outcomes = {}
         self.due: dict[Key, float] = {}
@@ -322,7 +324,8 @@ class World:
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def _connect(self, name: str) -> Remote:
+    def _connect(self, name: str, rates: Rates, ca_bundle: str | None, /) -> Remote:
+        self.trusted.append(ca_bundle)
         clock = lambda: self.now  # noqa: E731
         if self.real:
             # As Remote's own: no connection is used twice.
@@ -332,7 +335,13 @@ class World:
         return Remote(
             name,
             transport=_Counted(self.server.transport(), self._effect),
-            limits=Limits(clock=clock, sleep=self._sleep),
+            limits=Limits(
+                rate=rates.requests_per_second,
+                burst=rates.burst,
+                concurrency=rates.concurrency,
+                clock=clock,
+                sleep=self._sleep,
+            ),
             breaker=Breaker(clock=clock, jitter=lambda: 0.0),
             clock=clock,
         )

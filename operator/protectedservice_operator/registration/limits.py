@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-# Constants until AuthorizationServer.spec.limits exists; the design's defaults.
-REQUESTS_PER_SECOND: Final = 20.0
-BURST: Final = 40
-CONCURRENCY: Final = 10
+from ..resource import Rates
+
+DEFAULTS: Final = Rates()  # of AuthorizationServer.spec.limits
 
 
 class Limits:
@@ -23,12 +22,13 @@ class Limits:
     def __init__(
         self,
         *,
-        rate: float = REQUESTS_PER_SECOND,
-        burst: int = BURST,
-        concurrency: int = CONCURRENCY,
+        rate: float = DEFAULTS.requests_per_second,
+        burst: int = DEFAULTS.burst,
+        concurrency: int = DEFAULTS.concurrency,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        self.concurrency = concurrency
         self._rate, self._burst = rate, float(burst)
         self._clock, self._sleep = clock, sleep
         self._tokens, self._counted = float(burst), clock()

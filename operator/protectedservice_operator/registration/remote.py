@@ -24,7 +24,7 @@ import httpx
 from .. import reasons
 from ..errors import ServerUnavailable, foreign_text
 from .breaker import Breaker
-from .limits import CONCURRENCY, Limits
+from .limits import Limits
 
 CONNECT_TIMEOUT: Final = 3.0  # seconds
 DEADLINE: Final = 10.0  # seconds for a whole call once it has its turn; the ledger's rules count on it
@@ -101,7 +101,7 @@ class Remote:
             timeout=httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline)),
             # No connection is used twice: a server that closes an idle one just then makes a POST uncertain, and each
             # uncertain registration may cost a leaked client. At these rates a handshake costs less.
-            limits=httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=0),
+            limits=httpx.Limits(max_connections=self.limits.concurrency, max_keepalive_connections=0),
             # Compressed answers could outgrow the limit while they are unpacked.
             headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
         )
