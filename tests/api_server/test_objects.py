@@ -82,7 +82,7 @@ def test_the_smallest_authorization_server_allows_its_own_namespace_and_trusts_n
 
     assert spec["allowedNamespaces"] == {"from": "Same"}
     assert spec["allowInsecureHTTP"] is False
-    assert spec["registration"]["dynamicClientRegistration"] == {"idempotencyKey": "Ignored"}
+    assert spec["registration"]["dynamicClientRegistration"] == {"idempotencyKey": "Ignored", "open": False}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

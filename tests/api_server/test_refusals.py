@@ -231,8 +231,43 @@ SERVER_FAULTS = [
     pytest.param({"spec.registration": ABSENT}, "spec.registration", id="no way to register"),
     pytest.param(
         {"spec.registration.dynamicClientRegistration": ABSENT},
-        "spec.registration.dynamicClientRegistration",
+        "spec.registration needs exactly one of",
         id="no kind of registration",
+    ),
+    pytest.param(
+        {"spec.registration.hydra": {"adminUrl": "https://hydra.example"}},
+        "spec.registration needs exactly one of",
+        id="two kinds of registration",
+    ),
+    pytest.param(
+        {"spec.registration": {"hydra": {"adminUrl": "http://hydra.example"}}},
+        "spec.registration.hydra.adminUrl",
+        id="an admin API over plain http",
+    ),
+    pytest.param(
+        {"spec.registration": {"keycloak": {"adminUrl": "https://keycloak.example"}}},
+        "spec.registration.keycloak.realm",
+        id="Keycloak without a realm",
+    ),
+    pytest.param(
+        {"spec.registration": {"keycloak": {"adminUrl": "https://keycloak.example", "realm": "shop"}}},
+        "spec.registration.credentialsSecret",
+        id="Keycloak without a credential",
+    ),
+    pytest.param(
+        {"spec.registration.dynamicClientRegistration.redirectURI": "nowhere"},
+        "spec.registration.dynamicClientRegistration.redirectURI",
+        id="a redirect URI that is none",
+    ),
+    pytest.param(
+        {"spec.token": {"clientAuthentication": "none"}},
+        "spec.token.clientAuthentication",
+        id="a token endpoint that asks nobody",
+    ),
+    pytest.param(
+        {"spec.introspection": {"clientAuthentication": "private_key_jwt"}},
+        "spec.introspection.clientAuthentication",
+        id="an authentication that nobody has built",
     ),
     pytest.param(
         {"spec.registration.dynamicClientRegistration.idempotencyKey": "Yes"},
@@ -352,6 +387,26 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
                 },
             },
             id="endpoints instead of an issuer",
+        ),
+        pytest.param(
+            SERVER,
+            {
+                "spec.issuer": ABSENT,
+                "spec.endpoints": {"token": "https://a.example/t", "introspection": "https://a.example/i"},
+                "spec.registration": {"hydra": {"adminUrl": "https://admin.example/base"}},
+                "spec.introspection": {"clientAuthentication": "none"},
+            },
+            id="Hydra without a credential and without an issuer",
+        ),
+        pytest.param(
+            SERVER,
+            {
+                "spec.registration": {
+                    "dynamicClientRegistration": {"open": True, "redirectURI": "https://unused.example/callback"}
+                },
+                "spec.token": {"clientAuthentication": "client_secret_post"},
+            },
+            id="a server that registers whoever asks",
         ),
     ],
 )

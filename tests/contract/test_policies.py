@@ -64,6 +64,19 @@ def test_the_policy_at_the_bounds_of_the_schema_can_be_read(spec: dict[str, Any]
     assert read.requirement.scopes == tuple(spec["scopes"])
 
 
+@pytest.mark.parametrize("method", policy.ClientAuthentication)
+def test_the_resource_server_reads_every_client_authentication_that_an_authorization_server_may_ask_for(
+    method: policy.ClientAuthentication,
+) -> None:
+    allowed = schema("AuthorizationServer")["properties"]["spec"]["properties"]["introspection"]["properties"]
+    body = with_defaults(schema("ProtectedService"), {"metadata": METADATA, "spec": {"scopes": ["a"], "demo": True}})
+    server = replace(SERVER, introspection_authentication=str(method))
+    text = manifests.config_map(ProtectedService.parse(body), server)["data"][manifests.POLICY_FILE]
+
+    assert policy.parse(text).authorization_server.client_authentication is method
+    assert set(allowed["clientAuthentication"]["enum"]) == set(policy.ClientAuthentication)
+
+
 def test_the_defaults_of_the_schema_are_those_of_the_standalone_server() -> None:
     authorization_servers = [{"endpoints": {"introspection": "https://login.example/introspect"}}]
     by_hand = {

@@ -230,6 +230,28 @@ async def test_a_folder_that_cannot_be_read_leaves_the_old_credentials_in_use() 
     assert learnt.facts.active
 
 
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+async def test_it_says_who_it_is_as_the_policy_has_it_and_in_no_other_way(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "with a+sign/and %41:more"
+    async with IntrospectionServer(client_secret=secret, authentication=method) as server:
+        document = json.loads(policy_text(server))
+        document["authorizationServers"][0]["introspection"] = {"clientAuthentication": method}
+        held = Credentials(server.client_id, secret)
+        introspection = Introspection(policy_file.parse(json.dumps(document)), held, lambda: held)
+        token = server.issue()
+        try:
+            learnt = await introspection(token)
+        finally:
+            await introspection.close()
+
+    assert learnt.facts.active
+    assert len(server.asked) == 1
+    assert secret not in caplog.text
+
+
 async def test_many_questions_share_connections_and_do_not_mix_answers() -> None:
     async with IntrospectionServer() as server, client(server) as introspect:
         tokens = [server.issue(sub=str(number)) for number in range(50)]

@@ -38,6 +38,8 @@ class IntrospectionServer:
 
     client_id: str = "orders"
     client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    authentication: str = "client_secret_basic"
+    """The one way to say who one is that it takes; `none`: it refuses whoever says anything."""
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """Tokens asked about with good or bad credentials, in order."""
@@ -96,11 +98,19 @@ class IntrospectionServer:
             return self.scripted.popleft()(request)
         if self.always is not None:
             return self.always(request)
-        if not self._is_client(request.headers.get("Authorization", "")):
+        if not self._is_client(request.headers.get("Authorization", ""), dict(form)):
             return web.Response(status=403)
         return web.json_response(self.tokens.get(token, {"active": False}))
 
-    def _is_client(self, authorization: str) -> bool:
+    def _is_client(self, authorization: str, form: dict[str, Any]) -> bool:
+        in_form = (form.get("client_id"), form.get("client_secret"))
+        match self.authentication:
+            case "none":
+                return not authorization and in_form == (None, None)
+            case "client_secret_post":
+                return not authorization and in_form == (self.client_id, self.client_secret)
+        if in_form != (None, None):
+            return False
         scheme, _, value = authorization.partition(" ")
         client_id, _, secret = base64.b64decode(value).decode().partition(":")
         given = (unquote_plus(client_id), unquote_plus(secret))
