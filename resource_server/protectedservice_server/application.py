@@ -71,4 +71,8 @@ class Application:
             self._metrics.decided(Reason.MALFORMED)
             await respond(scope, send, error(400, "invalid_request", "Exactly one valid Host header is needed"))
             return
+        if scope["http_version"] not in ("1.0", "1.1"):
+            self._metrics.decided(Reason.MALFORMED)
+            await respond(scope, send, error(400, "invalid_request", "Only HTTP/1.1 and HTTP/1.0 are spoken here"))
+            return
         await self._gate(scope, receive, send)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -112,7 +113,7 @@ class Forward:
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=self._socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
+                timeout=aiohttp.ClientTimeout(total=None, connect=timeout, sock_connect=timeout, sock_read=timeout),
                 max_line_size=LARGEST_HEADER,
                 max_field_size=LARGEST_HEADER,
             )
@@ -171,6 +172,10 @@ class Forward:
             await respond(exchange.scope, exchange.send, answer)
 
 
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""What must stand in no header value (RFC 9110 section 5.5)."""
+
+
 class _Exchange:
     """One request with its answer, and who reads from the caller at the moment: the body first, the watch after it."""
 
@@ -182,6 +187,7 @@ class _Exchange:
         self.begun = False
         self.stalled = False
         sized = [value for name, value in scope["headers"] if name == b"content-length" and value.strip() != b"0"]
+        self._length = int(sized[0]) if sized else None
         self.has_body = bool(sized) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
         self._body_read = asyncio.Event()
         if not self.has_body:
@@ -200,7 +206,7 @@ class _Exchange:
             ConnectionError, TimeoutError: it will not come.
         """
         loop = asyncio.get_running_loop()
-        more = True
+        more, read = True, 0
         while more:
             try:
                 async with asyncio.timeout(BODY_SILENCE):
@@ -213,10 +219,15 @@ class _Exchange:
                 raise ConnectionAbortedError("the caller went away within its request")
             more = message.get("more_body", False)
             if chunk := message.get("body", b""):
+                read += len(chunk)
                 patience.reschedule(loop.time() + self._patience)
                 yield chunk
                 if not patience.expired():
                     patience.reschedule(None)
+        if self._length is not None and read != self._length:
+            # The upstream was told another length: what is missing would be taken from the next request on its
+            # connection.
+            raise ConnectionAbortedError("the body is not as long as it was announced")
         self._body_read.set()
 
     async def gone(self) -> None:
@@ -299,6 +310,8 @@ def request_headers(scope: Scope) -> CIMultiDict[str]:
     for raw_name, raw_value in inbound:
         name = raw_name.decode("ascii")
         plain = _plain(name)
+        if plain == "content-length" and name.lower() != plain:
+            continue  # Content_Length: one variable with the real one, to a CGI
         if plain == "host":
             host = raw_value.decode("ascii", "ignore")
         if plain not in dropped and not plain.startswith(_REPLACED_PREFIX):
@@ -340,6 +353,8 @@ def header_value(text: str) -> str:
 def response_headers(raw: Iterable[Header], status: int) -> list[Header]:
     """What the caller gets to see of the upstream's headers: all but hop-by-hop."""
     raw = list(raw)
+    if any(_CONTROL.search(value) for _, value in raw):
+        raise aiohttp.ClientPayloadError("a header of the upstream's answer holds a control character")
     dropped = HOP_BY_HOP | (_named_in_connection(raw) - {"content-length"})
     if status in (204, 304):
         dropped |= {"content-length"}  # there is no body to measure, and the server below insists on one

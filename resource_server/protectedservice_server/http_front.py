@@ -27,15 +27,26 @@ IDLE_SECONDS: Final = 75
 """How long an idle connection is kept. Above the 60 s of most load balancers, so that they close first."""
 
 
+STALL_SECONDS: Final = 60.0
+"""How long a caller may leave what was sent to him unread, before the connection is dropped with what is in it."""
+
+
 class _TooLarge(Exception):
     """Ends the parsing; httptools reports it as a HttpParserCallbackError."""
+
+
+class _Refused(Exception):
+    """Ends the parsing of a request whose end two readers could see in two places."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Answers 431 to large heads, 400 to malformed ones, as JSON; closes connections that take too long to ask."""
 
     _in_head = True
+    _in_body = False  # or in what follows it: trailers
     _head_bytes = 0
+    _unheard_bytes = 0  # since the last piece of a body: chunk sizes, extensions, trailers
+    _stall: asyncio.TimerHandle | None = None
     _too_large = False
     _asked = False
     _deadline: asyncio.TimerHandle | None = None
@@ -46,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._flows()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -54,18 +66,28 @@ class BoundedProtocol(HttpToolsProtocol):
         was_in_head = self._in_head
         if was_in_head:
             self._head_bytes += len(data)
+        if self._in_body:
+            self._unheard_bytes += len(data)
         super().data_received(data)
+        if self._in_body and self._unheard_bytes > LARGEST_HEAD:
+            # The parser keeps a trailer in memory until it ends. Nobody needs one of this size.
+            self.transport.close()
+        # Any byte ends uvicorn's own watch over an idle connection; where no answer is under way, ours begins.
+        if self._deadline is None and not self.transport.is_closing() and not self._answering():
+            self._await_head()
         if was_in_head and self._in_head and self._head_bytes > LARGEST_HEAD and not self.transport.is_closing():
             self._too_large = True
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self._in_head, self._in_body = True, False
         if self._deadline is None:
             self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer: nothing of the request's meaning may come from there (RFC 9110 section 6.5.1)
         if len(self.headers) >= MOST_HEADERS:
             self._too_large = True
             raise _TooLarge
@@ -77,14 +99,51 @@ class BoundedProtocol(HttpToolsProtocol):
         if size > LARGEST_HEAD:
             self._too_large = True
             raise _TooLarge
+        self._check_framing()
+        self._in_body, self._unheard_bytes = True, 0
         super().on_headers_complete()
         self._asked = True
+
+    def on_body(self, body: bytes) -> None:
+        self._unheard_bytes = 0
+        super().on_body(body)
+
+    def _check_framing(self) -> None:
+        """Refuse what the parser lets through and an upstream might read otherwise.
+
+        An offered upgrade ends the parser's work at the head, so that a body would be taken for absent; Java's HTTP
+        client offers h2c with bodies, unless it is told to use HTTP/1.1. Any coding but `chunked` alone would be
+        forwarded without its label.
+        """
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        lengths = [value.strip() for name, value in self.headers if name == b"content-length"]
+        if any(coding != b"chunked" for coding in codings) or len(codings) > 1:
+            raise _Refused
+        if self.parser.should_upgrade() and (codings or any(length != b"0" for length in lengths)):
+            raise _Refused
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         # What follows is the head of the next request; the idle timeout watches until it begins.
-        self._in_head = True
+        self._in_head, self._in_body = True, False
         self._head_bytes = 0
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._flows()
+        super().resume_writing()
+
+    def _flows(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _answering(self) -> bool:
+        return self._asked and not self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed, and close. After an answer has begun, only close: two answers would mix."""
@@ -113,7 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if self._asked and not self.cycle.response_complete:
+        if self._answering():
             self._await_head()  # the next request is slow, but the one before it is still being answered
         elif not self.transport.is_closing():
             self.transport.close()

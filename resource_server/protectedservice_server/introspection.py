@@ -35,7 +35,11 @@ LONGEST_RETRY_AFTER: Final = 300.0
 PAUSE: Final = 0.05
 """Seconds before a failed connection is tried again, times the attempt: a restarting server needs a moment."""
 
-_HEADERS: Final = {"Accept": "application/json", "User-Agent": "protectedservice-server"}
+_HEADERS: Final = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # an answer that grows as it is unpacked has no bound
+    "User-Agent": "protectedservice-server",
+}
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
 
 # RFC 7009 and 6750 name them; oidc-provider answers the first to anything that looks like a JWT it did not make.
@@ -173,13 +177,16 @@ def _learnt(status: int, retry_after: float | None, body: bytes) -> Learnt:
             return Learnt(INACTIVE, blames_token=True)
         if code in ("invalid_client", "unauthorized_client"):
             raise RefusedUs
+        if code:
+            # Our question is always well-formed: whatever is wrong came with the token, which anybody may send.
+            raise Unavailable("status_4xx", retry_after, counts=False)
     raise Unavailable(f"status_{status // 100}xx", retry_after)
 
 
 def _blames_token(description: str) -> bool:
     """Whether an `invalid_request` speaks of the token that was sent, not of a parameter that was not found."""
     words = set(re.findall(r"[a-z]+", description.lower()))
-    return "token" in words and not words & {"missing", "required", "parameter", "client", "provided"}
+    return "token" in words and not words & {"missing", "required", "client"}
 
 
 def _oauth_error(body: bytes) -> tuple[str, str]:
@@ -236,7 +243,7 @@ def _scopes(text: str) -> tuple[str, frozenset[str]]:
 def _text(document: dict[str, Any], name: str) -> str | None:
     value = document.get(name)
     if value is not None and not isinstance(value, str):
-        raise Unavailable("malformed")
+        raise Unavailable("malformed", counts=False)  # about this token alone
     return value
 
 
@@ -246,7 +253,7 @@ def _audiences(document: dict[str, Any]) -> tuple[str, ...]:
         return ()
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-        raise Unavailable("malformed")
+        raise Unavailable("malformed", counts=False)  # about this token alone
     return tuple(values)
 
 
@@ -255,8 +262,8 @@ def _seconds(document: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unavailable("malformed")
+        raise Unavailable("malformed", counts=False)  # about this token alone
     try:
         return float(value)
     except OverflowError:
-        raise Unavailable("malformed") from None
+        raise Unavailable("malformed", counts=False) from None

@@ -74,7 +74,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
 def _port(name: str, value: str | None, faults: list[str]) -> int:
     if value is None:
         return 0
-    if not (value.isascii() and value.isdecimal() and int(value) <= 65535):
+    if not (value.isascii() and value.isdecimal() and len(value) <= 5 and int(value) <= 65535):
         faults.append(f"--{name}: must be a port from 0 to 65535")
         return 0
     return int(value)

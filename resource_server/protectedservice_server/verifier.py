@@ -38,14 +38,20 @@ class Learnt:
 
 
 class Unavailable(Exception):
-    """No answer that can be trusted. `kind` is one word for the metric and the log: never text of another system."""
+    """No answer that can be trusted. `kind` is one word for the metric and the log: never text of another system.
+
+    Attributes:
+        counts: whether it says anything about the authorization server, and so to the breaker. What only one token or
+            our own queue is to blame for must not: anybody can send such tokens, and many.
+    """
 
     reason: Reason = Reason.AS_UNAVAILABLE
 
-    def __init__(self, kind: str, retry_after: float | None = None) -> None:
+    def __init__(self, kind: str, retry_after: float | None = None, *, counts: bool = True) -> None:
         super().__init__(kind)
         self.kind = kind
         self.retry_after = retry_after
+        self.counts = counts
 
 
 class RefusedUs(Unavailable):
@@ -178,6 +184,8 @@ class Verifier:
                     call.sent_at, wall = self._clock(), self._wall()
                     learnt = await self._introspect(token)
             except TimeoutError:
+                if call.sent_at is None:  # the wait was for our own places: that says nothing about the server
+                    raise Unavailable("saturated", counts=False) from None
                 raise Unavailable("timeout") from None
             learnt_of_server = not learnt.blames_token
             self._heard(learnt, began)
@@ -186,8 +194,11 @@ class Verifier:
             self.cache.put(key, facts, call.sent_at, left)
             return facts
         except Unavailable as failure:
-            learnt_of_server = True
-            self._failed(failure, began)
+            learnt_of_server = failure.counts
+            if failure.counts:
+                self._failed(failure, began)
+            else:
+                self._observer.introspected(failure.kind, self._clock() - began)
             raise
         finally:
             if call.probe and not learnt_of_server:

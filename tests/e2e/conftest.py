@@ -30,7 +30,14 @@ def product() -> Iterator[Product]:
     name = f"e2e-caller-{secrets.token_hex(3)}"
     _create(kubectl, name, {})
     with Caller(kubectl, name) as caller:
-        yield Product(kubectl, caller, os.environ[CLUSTER_VARIABLE])
+        product = Product(kubectl, caller, os.environ[CLUSTER_VARIABLE])
+        yield product
+        for leaving in product.leaving:
+            product.until(
+                lambda name=leaving: kubectl.get("namespace", name) is None,  # type: ignore[misc]
+                180,
+                f"namespace {leaving} is gone",
+            )
     kubectl.delete("namespace", name, wait=False)
 
 
@@ -50,14 +57,13 @@ def make_namespace(product: Product, request: pytest.FixtureRequest) -> Iterator
     for name in made:
         product.remember(name)
         if not os.environ.get(KEEP_VARIABLE):
-            product.kubectl.delete("namespace", name, wait=False)
-    if not os.environ.get(KEEP_VARIABLE):
-        for name in made:
-            product.until(
-                lambda name=name: product.kubectl.get("namespace", name) is None,  # type: ignore[misc]
-                120,
-                f"namespace {name} is gone",
+            # The services first, while somebody looks: what is left of a namespace is Kubernetes' own affair, and the
+            # session waits for all of them once, at its end.
+            product.kubectl.run(
+                "delete", "protectedservices", "--all", f"--namespace={name}", "--timeout=120s", timeout=130
             )
+            product.kubectl.delete("namespace", name, wait=False)
+            product.leaving.append(name)
 
 
 @pytest.hookimpl(wrapper=True)

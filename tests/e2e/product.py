@@ -35,6 +35,7 @@ class Product:
     cluster: str
     seen: dict[str, str] = field(default_factory=dict, repr=False)
     logs: dict[str, str] = field(default_factory=dict, repr=False)
+    leaving: list[str] = field(default_factory=list)  # namespaces whose end the session waits for
 
     # --- ProtectedServices -------------------------------------------------------------------------------------------
 

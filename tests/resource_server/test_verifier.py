@@ -301,6 +301,17 @@ async def test_failures_in_a_row_stop_the_asking_and_one_probe_starts_it_again()
     assert len(world.asked) == FAILURES_TO_OPEN + 2
 
 
+async def test_a_wait_for_our_own_places_says_nothing_about_the_server() -> None:
+    world = World(budget=0.01)
+    world.verifier._slots = asyncio.Semaphore(0)  # a flood of other tokens has taken every place
+    for number in range(2 * FAILURES_TO_OPEN):
+        verdict = await world.verifier.verify(f"t{number}", NEEDED)
+        assert verdict.reason is Reason.AS_UNAVAILABLE
+    world.verifier._slots = asyncio.Semaphore(1)
+
+    assert (await world.learn(GOOD)).reason is Reason.OK
+
+
 async def test_an_open_breaker_does_not_touch_what_is_remembered() -> None:
     world = World(bound=60.0)
     await world.learn(GOOD)

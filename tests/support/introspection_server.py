@@ -43,6 +43,8 @@ class IntrospectionServer:
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """Tokens asked about with good or bad credentials, in order."""
+    accepted_encodings: list[str] = field(default_factory=list)
+    """`Accept-Encoding` of each question."""
     under_way: int = 0
     most_under_way: int = 0
     scripted: deque[Answer] = field(default_factory=deque)
@@ -88,6 +90,7 @@ class IntrospectionServer:
         form = await request.post()
         token = str(form["token"])
         self.asked.append(token)
+        self.accepted_encodings.append(request.headers.get("Accept-Encoding", ""))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
