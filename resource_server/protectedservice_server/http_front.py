@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Generator
 from typing import Final
 
@@ -22,6 +23,9 @@ HEAD_SECONDS: Final = 20.0
 
 MOST_CONNECTIONS: Final = 4096
 """Open connections or requests; beyond it 503. Each costs a few KiB, and two file descriptors when forwarded."""
+
+RESERVED_FILES: Final = 128
+"""File descriptors for everything that is no caller: introspection, health checks, the policy and the credentials."""
 
 IDLE_SECONDS: Final = 75
 """How long an idle connection is kept. Above the 60 s of most load balancers, so that they close first."""
@@ -178,6 +182,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
+def most_connections() -> int:
+    """How many connections can be served: MOST_CONNECTIONS, or fewer where file descriptors are short.
+
+    Raises the soft limit of open files to the hard one first.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, (hard - RESERVED_FILES) // 2))
+
+
 class HttpServer(uvicorn.Server):
     """A server that leaves signals to us: two of them run in one process, and an ordered end is status 0."""
 
@@ -200,7 +216,7 @@ def http_server(application: Application, drain: int) -> HttpServer:
             proxy_headers=False,  # what callers say about themselves counts nothing
             server_header=False,
             date_header=False,  # the upstream's own passes
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=most_connections(),
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=drain,
         )

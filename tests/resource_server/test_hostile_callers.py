@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
 
 import pytest
@@ -180,3 +181,15 @@ async def test_other_versions_of_http_are_not_spoken(server: IntrospectionServer
     request = head("GET", "/a", token=server.issue()).replace(b"HTTP/1.1", b"HTTP/2.0")
 
     assert (await raw(proxy.port, request)).status == 400
+
+
+@pytest.mark.parametrize(("hard", "expected"), [(1_048_576, 4096), (1024, 448), (100, 1)])
+def test_no_more_connections_are_taken_than_there_are_file_descriptors_for(
+    monkeypatch: pytest.MonkeyPatch, hard: int, expected: int
+) -> None:
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+
+    assert http_front.most_connections() == expected
+    assert raised == [(hard, hard)]
