@@ -35,7 +35,7 @@ from .registration.kinds import (
     make_token_endpoint,
     required_endpoints,
 )
-from .registration.ledger import ANNOTATION, Record, secret_name
+from .registration.ledger import ANNOTATION, SECRET_PREFIX, Record
 from .registration.limits import Limits
 from .registration.remote import Observe, Remote
 from .registration.token import TokenEndpoint
@@ -60,7 +60,6 @@ logger = logging.getLogger(__name__)
 PROBE_INTERVAL: Final = 30.0  # seconds (design: probed every 30 s)
 FIRST_RETRY: Final = 2.0  # seconds until the second probe of a server that did not answer; doubles up to the interval
 TRIAL_INTERVAL: Final = 60.0  # seconds between registrations tried with a credential that was refused
-LEDGER_PREFIX: Final = secret_name("")
 COUNT_INTERVAL: Final = 60.0  # seconds: status.registeredClients is written at most this often
 
 
@@ -456,7 +455,7 @@ class AuthorizationServers:
 
         Only Secrets of the operator's own namespace count: anybody may label one of theirs as a ledger entry.
         """
-        if entry.namespace != self._namespace or not entry.name.startswith(LEDGER_PREFIX):
+        if entry.namespace != self._namespace or not entry.name.startswith(SECRET_PREFIX):
             return None
         known = self._ledger.get(entry.name)
         if known is None or known[0] != entry.resource_version:

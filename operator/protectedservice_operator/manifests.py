@@ -18,7 +18,6 @@ from typing import Any, Final
 from .resource import (
     ANNOTATION_DESIRED_HASH,
     COMPONENT_CREDENTIALS,
-    COMPONENT_LEDGER,
     COMPONENT_SERVER,
     GROUP,
     LABEL_COMPONENT,
@@ -90,11 +89,6 @@ def labels(service: ProtectedService, component: str = COMPONENT_SERVER) -> dict
         "app.kubernetes.io/instance": service.meta.name,
         "app.kubernetes.io/part-of": MANAGED_BY,
     }
-
-
-def ledger_labels() -> dict[str, str]:
-    """Labels of a ledger Secret. No name label: nothing of the tenant's may select it."""
-    return {LABEL_COMPONENT: COMPONENT_LEDGER, LABEL_MANAGED_BY: MANAGED_BY, LABEL_WATCH: "true"}
 
 
 def policy(service: ProtectedService, server: Server) -> Manifest:

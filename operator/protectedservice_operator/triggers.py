@@ -19,11 +19,10 @@ from typing import Final
 
 from .cache import Cache, Cached
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
-from .registration.ledger import secret_name
+from .registration.ledger import SECRET_PREFIX, secret_name
 from .resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SECRET, Key
 
 LEDGER_KEY: Final = "Ledger"
-LEDGER_PREFIX: Final = secret_name("")
 
 Related = Callable[[Cached], Iterable[Key]]
 
@@ -94,7 +93,7 @@ class Triggers:
         return (
             entry.kind == SECRET
             and entry.namespace == self._operator_namespace
-            and entry.name.startswith(LEDGER_PREFIX)
+            and entry.name.startswith(SECRET_PREFIX)
         )
 
     def _ledger_key(self, entry: Cached) -> Key:
@@ -110,6 +109,6 @@ class Triggers:
         except (ValueError, KeyError, TypeError, AttributeError):
             return ledger
         owner = self._cache.get(PROTECTED_SERVICE, *place)
-        if kind != PROTECTED_SERVICE.kind or owner is None or owner.uid != entry.name.removeprefix(LEDGER_PREFIX):
+        if kind != PROTECTED_SERVICE.kind or owner is None or owner.uid != entry.name.removeprefix(SECRET_PREFIX):
             return ledger
         return Key(PROTECTED_SERVICE.kind, *place)

@@ -63,11 +63,6 @@ def delete(world: World) -> None:
     world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
 
 
-def create_and_delete(world: World) -> None:
-    create(world)
-    delete(world)
-
-
 @dataclass(frozen=True)
 class Case:
     prepare: Flow

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .driver import ClientMetadata, Registration
 
+SECRET_PREFIX: Final = "psvc-"  # noqa: S105 (of the names of ledger Secrets)
 ANNOTATION: Final = "protectedservice.dev/ledger"
 CHOSEN_CLIENT_ID: Final = "chosen_client_id"  # key of an id that we chose and the server has not confirmed
 
@@ -162,4 +163,4 @@ class Entry:
 
 def secret_name(uid: str) -> str:
     """Name of the ledger Secret of the object with this uid."""
-    return f"psvc-{uid}"
+    return f"{SECRET_PREFIX}{uid}"
