@@ -26,10 +26,11 @@ class Recording:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        early = path.startswith("/early")
         text = f"{scope['method']} {path} "
-        if early:
+        if path.startswith("/early"):
+            self._remember(scope, b"")
             await _answer(send, f"{text}early\n".encode())
+            return
         body, more = b"", True
         while more:
             message: Message = await receive()
@@ -43,7 +44,7 @@ class Recording:
                 pass
         elif path.startswith("/big"):
             await _big(send)
-        elif not early:
+        else:
             await _answer(send, f"{text}{len(body)}\n".encode())
 
     def _remember(self, scope: Scope, body: bytes) -> None:

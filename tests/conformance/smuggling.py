@@ -9,7 +9,8 @@ What may come of an entry:
 - a body: exactly one request at the upstream, with exactly this body, and the connection goes on in step or ends;
 - WAITS: the front waits for more, and nothing whole has reached the upstream.
 
-A second request at the upstream is never among it.
+A second request at the upstream is never among it. An empty body
+behind an early answer stands for one that nobody read.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class Case:
     data: bytes
     allowed: tuple[Outcome, ...]
     target: str = "/case"
+    framed: bool = False
+    """Whether its end is plain to everybody: then the connection may go on behind a refusal. So where a body is
+    among what is allowed."""
 
     def __str__(self) -> str:
         return self.name
@@ -164,7 +168,8 @@ def _obfuscated_codings() -> Iterator[Case]:
         yield Case(f"TE.TE, {name}", _post(line, body=HELLO + SMUGGLED), (REFUSED,))
     for name, line in _ALSO_GOOD.items():
         yield Case(f"TE.TE with CL, {name}", _post(_length(HIDDEN), line, body=HIDDEN), (REFUSED,))
-        yield Case(f"TE, {name}", _post(line, body=HELLO), (b"hello",))
+        allowed = (REFUSED, b"hello") if "spaces" in name else (b"hello",)
+        yield Case(f"TE, {name}", _post(line, body=HELLO), allowed)
     for name, line in _OTHER_FIELDS.items():
         yield Case(
             f"TE.TE with CL, {name}", _post(b"Content-Length: 5", line, body=b"0\r\n\r\n"), (REFUSED, b"0\r\n\r\n")
@@ -337,7 +342,6 @@ def _lines_of_the_head() -> Iterator[Case]:
 
 def _request_lines() -> Iterator[Case]:
     bad = {
-        "HTTP/0.9": b"GET /case\r\n",
         "HTTP/0.9 with fields": _head(b"GET /case"),
         "HTTP/0.9 by its number": _head(b"GET /case HTTP/0.9"),
         "HTTP/1.2": _head(b"GET /case HTTP/1.2"),
@@ -354,8 +358,6 @@ def _request_lines() -> Iterator[Case]:
         "ICE": _head(b"SOURCE /case ICE/1.0"),
         "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
         "a TLS handshake": b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(range(64)) + b"\r\n\r\n",
-        "two spaces before the target": _head(b"GET  /case HTTP/1.1"),
-        "two spaces before the version": _head(b"GET /case  HTTP/1.1"),
         "a tab": _head(b"GET\t/case\tHTTP/1.1"),
         "a vertical tab": _head(b"GET\x0b/case HTTP/1.1"),
         "a space at the beginning": _head(b" GET /case HTTP/1.1"),
@@ -365,15 +367,22 @@ def _request_lines() -> Iterator[Case]:
         "no method": _head(b"/case HTTP/1.1"),
         "a method with a bracket": _head(b"G[T /case HTTP/1.1"),
         "a method with a colon": _head(b"GET: /case HTTP/1.1"),
-        "a fragment": _head(b"GET /case#frag HTTP/1.1"),
         "a relative target": _head(b"GET case HTTP/1.1"),
         "CONNECT": _head(b"CONNECT svc:80 HTTP/1.1"),
-        "CONNECT of a path": _head(b"CONNECT /case HTTP/1.1"),
-        "an asterisk with GET": _head(b"GET * HTTP/1.1"),
     }
     for name, data in bad.items():
         yield Case(f"request line, {name}", data, (REFUSED,))
+    yield Case("request line, HTTP/0.9", b"GET /case\r\n", (REFUSED, WAITS))
+    framed = {
+        "a fragment": _head(b"GET /case#frag HTTP/1.1"),
+        "CONNECT of a path": _head(b"CONNECT /case HTTP/1.1"),
+        "an asterisk with GET": _head(b"GET * HTTP/1.1"),
+    }
+    for name, data in framed.items():
+        yield Case(f"request line, {name}", data, (REFUSED,), framed=True)
     good = {
+        "two spaces before the target": _head(b"GET  /case HTTP/1.1"),
+        "two spaces before the version": _head(b"GET /case  HTTP/1.1"),
         "an empty line before it": b"\r\n" + _get(),
         "two empty lines before it": b"\r\n\r\n" + _get(),
         "a bare LF before it": b"\n" + _get(),
@@ -423,10 +432,12 @@ def _bodies_where_none_is_expected() -> Iterator[Case]:
 
 def _early_answers() -> Iterator[Case]:
     first = b"POST /early HTTP/1.1"
-    yield Case("an early answer to a length", _head(first, _length(SMUGGLED)) + SMUGGLED, (REFUSED, SMUGGLED), "/early")
+    yield Case(
+        "an early answer to a length", _head(first, _length(SMUGGLED)) + SMUGGLED, (REFUSED, SMUGGLED, b""), "/early"
+    )
     chunk = b"1a\r\nGET /smuggled HTTP/1.1\r\n\r\n\r\n0\r\n\r\n"
     body = b"GET /smuggled HTTP/1.1\r\n\r\n"
-    yield Case("an early answer to chunks", _head(first, CHUNKED) + chunk, (REFUSED, body), "/early")
+    yield Case("an early answer to chunks", _head(first, CHUNKED) + chunk, (REFUSED, body, b""), "/early")
 
 
 def _all(*groups: Iterable[Case]) -> tuple[Case, ...]:

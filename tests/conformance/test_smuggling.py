@@ -53,7 +53,8 @@ async def outcome(front: Front, case: Case, apart: bool = False) -> tuple[Outcom
     if waits:
         return WAITS, seen
     assert not answers or answers[0].status in REFUSALS, answers
-    assert len(answers) < 2, "refused, and still went on: what follows could be a part of what was refused"
+    may_go_on = case.framed or any(isinstance(allowed, bytes) for allowed in case.allowed)
+    assert may_go_on or len(answers) < 2, "refused, and still went on: what follows could be a part of what was refused"
     return REFUSED, seen
 
 

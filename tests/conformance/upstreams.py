@@ -63,7 +63,7 @@ def fresh_target(name: str) -> str:
 _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) (/[\x21-\x7e]*) HTTP/1\.1")
 _FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 _SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,8}")
-_LENGTH: Final = re.compile(rb"[0-9]{1,12}")
+_LENGTH: Final = re.compile(rb"[0-9]{1,100}")
 
 
 class _Unreadable(Exception):
@@ -279,7 +279,7 @@ class Nginx(JSONLines):
 
 
 _NGINX: Final = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log info;
+{user}daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log info;
 events {{ worker_connections 256; }}
 http {{
   map $status $told {{ 400 0; 499 0; default 1; }}
@@ -318,7 +318,8 @@ def nginx(folder: Path) -> Iterator[Nginx]:
     program = _nginx()
     assert program is not None
     port = free_port()
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port))
+    user = "user root;\n" if os.geteuid() == 0 else ""  # its workers write into a folder that only we may enter
+    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, user=user))
     (folder / "error.log").touch()
     made = Nginx(folder, port)
     with _running(
