@@ -12,7 +12,7 @@ from protectedservice_server import http_front
 
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer, plain
-from .running import Service, behind, service
+from .running import Running, behind, service
 from .wire import ask, head, raw
 
 BREAKER = 8  # more failures in a row than open the breaker
@@ -31,7 +31,7 @@ async def upstream() -> AsyncIterator[EchoUpstream]:
 
 
 @pytest.fixture
-async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Service]:
+async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Running]:
     async with service(server, **behind(upstream.url)) as running:
         yield running
 
@@ -40,7 +40,7 @@ async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIte
     "framing", [("Content-Length", "5"), ("Transfer-Encoding", "chunked")], ids=["a length", "chunks"]
 )
 async def test_an_offered_upgrade_with_a_body_is_refused_before_the_upstream_hears_of_it(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream, framing: tuple[str, str]
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, framing: tuple[str, str]
 ) -> None:
     headers = [("Connection", "Upgrade"), ("Upgrade", "h2c"), framing]
     answer = await raw(proxy.port, head("POST", "/a", headers, token=server.issue()) + b"hello", method="POST")
@@ -53,7 +53,7 @@ async def test_an_offered_upgrade_with_a_body_is_refused_before_the_upstream_hea
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, chunked", "identity"])
 async def test_any_coding_but_chunked_alone_is_refused(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream, coding: str
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, coding: str
 ) -> None:
     request = head("POST", "/a", [("Transfer-Encoding", coding)], token=server.issue()) + b"0\r\n\r\n"
     answer = await raw(proxy.port, request, method="POST")
@@ -63,7 +63,7 @@ async def test_any_coding_but_chunked_alone_is_refused(
 
 
 async def test_nothing_of_a_request_comes_from_its_trailers(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     token = server.issue()
     chunked = [("Transfer-Encoding", "chunked")]
@@ -77,7 +77,7 @@ async def test_nothing_of_a_request_comes_from_its_trailers(
     assert not {"x-edge-user", "cookie"} & {name.lower() for name, _ in seen.headers}
 
 
-async def test_a_trailer_without_an_end_is_cut_off(proxy: Service) -> None:
+async def test_a_trailer_without_an_end_is_cut_off(proxy: Running) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(head("POST", "/a", [("Transfer-Encoding", "chunked")]) + b"0\r\nX: ")
 
@@ -94,7 +94,7 @@ async def test_a_trailer_without_an_end_is_cut_off(proxy: Service) -> None:
 
 @pytest.mark.parametrize("byte", [b"\r\n", b"x"], ids=["an empty line", "a byte of the body"])
 async def test_a_byte_after_the_answer_keeps_no_connection_for_ever(
-    monkeypatch: pytest.MonkeyPatch, proxy: Service, byte: bytes
+    monkeypatch: pytest.MonkeyPatch, proxy: Running, byte: bytes
 ) -> None:
     monkeypatch.setattr(http_front, "HEAD_SECONDS", 0.2)
     framing = [("Content-Length", "1000")] if byte == b"x" else []
@@ -108,7 +108,7 @@ async def test_a_byte_after_the_answer_keeps_no_connection_for_ever(
 
 
 async def test_a_caller_who_reads_nothing_is_dropped(
-    monkeypatch: pytest.MonkeyPatch, server: IntrospectionServer, proxy: Service
+    monkeypatch: pytest.MonkeyPatch, server: IntrospectionServer, proxy: Running
 ) -> None:
     monkeypatch.setattr(http_front, "STALL_SECONDS", 0.2)
     protocol = http_front.BoundedProtocol
@@ -132,7 +132,7 @@ async def test_a_caller_who_reads_nothing_is_dropped(
 
 
 async def test_a_compressing_authorization_server_is_asked_for_plain_answers(
-    server: IntrospectionServer, proxy: Service
+    server: IntrospectionServer, proxy: Running
 ) -> None:
     answer = await ask(proxy.port, "/a", token=server.issue())
 
@@ -156,7 +156,7 @@ async def test_a_compressing_authorization_server_is_asked_for_plain_answers(
     ],
 )
 async def test_answers_about_one_strangers_token_take_the_service_from_nobody(
-    server: IntrospectionServer, proxy: Service, status: int, body: bytes
+    server: IntrospectionServer, proxy: Running, status: int, body: bytes
 ) -> None:
     for number in range(BREAKER):
         server.scripted.append(plain(status, body))
@@ -168,7 +168,7 @@ async def test_answers_about_one_strangers_token_take_the_service_from_nobody(
 
 
 async def test_a_length_by_another_spelling_does_not_reach_the_upstream(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     request = head("POST", "/a", [("Content_Length", "3"), ("Content-Length", "5")], token=server.issue()) + b"hello"
     answer = await raw(proxy.port, request, method="POST")
@@ -177,7 +177,7 @@ async def test_a_length_by_another_spelling_does_not_reach_the_upstream(
     assert "content_length" not in {name.lower() for name, _ in upstream.seen[0].headers}
 
 
-async def test_other_versions_of_http_are_not_spoken(server: IntrospectionServer, proxy: Service) -> None:
+async def test_other_versions_of_http_are_not_spoken(server: IntrospectionServer, proxy: Running) -> None:
     request = head("GET", "/a", token=server.issue()).replace(b"HTTP/1.1", b"HTTP/2.0")
 
     assert (await raw(proxy.port, request)).status == 400

@@ -19,7 +19,7 @@ from protectedservice_server.verifier import Unavailable
 
 from ..support.certificates import Authority
 from ..support.introspection_server import IntrospectionServer
-from .running import Service, policy_text, service
+from .running import Running, policy_text, service
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def trusting(server: IntrospectionServer, file: Path | None) -> dict[str, Any]:
     return {"authorizationServers": [{"endpoints": {"introspection": server.url}, **tls}]}
 
 
-async def ask(running: Service, token: str) -> int:
+async def ask(running: Running, token: str) -> int:
     async with (
         aiohttp.ClientSession() as session,
         session.get(
