@@ -79,6 +79,6 @@ def _histogram(name: str, text: str, results: Mapping[str, Histogram]) -> Metric
         total = 0
         for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
             total += count
-            buckets.append((floatToGoString(bound), total))
+            buckets.append((floatToGoString(bound), total))  # type: ignore[no-untyped-call]
         family.add_metric([result], buckets, histogram.sum)
     return family

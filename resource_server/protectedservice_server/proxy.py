@@ -27,9 +27,7 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 
 _STALLED: Final = error(408, "request_timeout", "The request body stopped coming")
 _SLOW: Final = error(504, "upstream_timeout", "The upstream did not answer in time")
-_UNREACHABLE: Final = error(
-    502, "upstream_unreachable", "The upstream cannot be reached, or its answer cannot be read"
-)
+_UNREACHABLE: Final = error(502, "upstream_unreachable", "The upstream cannot be reached, or its answer cannot be read")
 
 Observe = Callable[[str, float], None]
 

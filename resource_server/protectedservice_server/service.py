@@ -94,7 +94,7 @@ class Service:
             self._settle(exchange, path, target, requirement, verdict)
             return
         task = asyncio.create_task(self._ask(exchange, path, target, requirement, token))
-        exchange.on_left = task.cancel
+        exchange.on_left = lambda: _cancel(task)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
@@ -103,12 +103,10 @@ class Service:
             verdict = await self._verifier.verify(token, requirement)
             exchange.on_left = None
             self._settle(exchange, path, target, requirement, verdict)
-        except Exception as bug:  # noqa: BLE001 what nobody foresaw must be answered here: no caller waits for this task
+        except Exception as bug:
             exchange.crash(bug)
 
-    def _settle(
-        self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, verdict: Verdict
-    ) -> None:
+    def _settle(self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, verdict: Verdict) -> None:
         reason = verdict.reason
         self._metrics.decided(reason)
         if reason is not Reason.OK:
@@ -123,6 +121,10 @@ class Service:
             self._proxy.forward(exchange, target, facts)
         else:
             exchange.answer(self._demonstration.answer(exchange.method, path, facts))
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
 
 
 def _check(method: str) -> Answer:

@@ -71,9 +71,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     if faults or policy is None or credentials is None or log_level is None:
         raise SettingsError(faults)
     tls = given["tls"] if given["tls"] is not None else environment.get(f"{PREFIX}TLS")
-    return Settings(
-        Path(policy), Path(credentials), port, management_port, log_level, Path(tls) if tls else None
-    )
+    return Settings(Path(policy), Path(credentials), port, management_port, log_level, Path(tls) if tls else None)
 
 
 def _port(name: str, value: str | None, faults: list[str]) -> int:

@@ -172,7 +172,9 @@ async def test_an_absolute_target_is_matched_by_its_path(demo: Running) -> None:
         pytest.param(
             b"GET /public HTTP/1.1\r\nHost: a\r\nx: " + b"y" * Limits().head_bytes + b"\r\n\r\n", 431, id="too large"
         ),
-        pytest.param(b"GET /public HTTP/1.1\r\nHost: a\r\nx: " + b"y" * 4 * Limits().head_bytes, 431, id="a line without end"),
+        pytest.param(
+            b"GET /public HTTP/1.1\r\nHost: a\r\nx: " + b"y" * 4 * Limits().head_bytes, 431, id="a line without end"
+        ),
     ],
 )
 async def test_what_is_no_good_http_is_refused(demo: Running, request_bytes: bytes, status: int) -> None:

@@ -154,7 +154,9 @@ def test_the_context_verifies_whatever_the_file_is(ours: Authority, tmp_path: Pa
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname is True
     assert [found["subject"] for found in context.get_ca_certs()] == [((("commonName", "Ours"),),)]
-    assert Trust(None).context() is True  # aiohttp's word for: the system's, verified
+    systems = Trust(None).context()
+    assert systems.verify_mode is ssl.CERT_REQUIRED
+    assert systems.check_hostname is True
 
 
 @pytest.mark.parametrize(

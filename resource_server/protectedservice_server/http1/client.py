@@ -261,9 +261,7 @@ class ClientConnection(asyncio.Protocol):
             self._whole = True
         elif length is None and not chunked:
             self._to_the_end = True
-        self._keep = self._parser.should_keep_alive() or (
-            self._whole and version == "1.1" and not _closes(headers)
-        )
+        self._keep = self._parser.should_keep_alive() or (self._whole and version == "1.1" and not _closes(headers))
         call.answered(Head(status, headers, length))
 
     def on_body(self, data: bytes) -> None:
@@ -322,7 +320,10 @@ class Owner:
 
 def _closes(headers: Sequence[Header]) -> bool:
     return any(
-        word.strip().lower() == b"close" for name, value in headers if name == b"connection" for word in value.split(b",")
+        word.strip().lower() == b"close"
+        for name, value in headers
+        if name == b"connection"
+        for word in value.split(b",")
     )
 
 

@@ -128,6 +128,9 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
+            self._unwanted += len(data)
+            if self._unwanted > self.limits.linger_bytes:
+                self.cut()
             return
         exchange = self._exchange
         if exchange is not None and exchange.tunnel:
@@ -350,11 +353,12 @@ class ServerConnection(asyncio.Protocol):
         """The answer has been written; its request may still be coming."""
         if exchange is not self._exchange:
             return
+        waiting = not self._takes
         if exchange.received:
             self._next()
         if not exchange.keep_alive and (exchange.received or exchange.length != 0):
             self._linger()
-        elif not self._takes and not self._parsing:
+        elif waiting and not self._parsing:
             self.take_body()
 
     def _read(self, on: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import socket
+import ssl
 from collections.abc import Callable
 
 from .connection import Handler, ServerConnection
