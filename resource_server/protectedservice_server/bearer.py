@@ -100,6 +100,11 @@ def error(status: int, code: str, description: str, *headers: Header) -> Answer:
     return Answer(status, (*JSON_HEADERS, *headers), body)
 
 
+def deny() -> Answer:
+    """The answer where a rule says Deny. No challenge: no token would help."""
+    return error(403, "access_denied", "This service does not serve the request")
+
+
 JSON_HEADERS: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 

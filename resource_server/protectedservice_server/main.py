@@ -17,7 +17,7 @@ import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from . import credentials as credential_files
-from . import policy as policy_file
+from . import policy_file
 from . import settings as process_settings
 from .application import Application
 from .credentials import CredentialsError

@@ -10,7 +10,7 @@ import pytest
 
 from protectedservice_operator import manifests
 from protectedservice_operator.resource import Endpoints, ProtectedService
-from protectedservice_server import policy
+from protectedservice_server import policy, policy_file
 
 from .manifests import shipped
 from .schema import schema, with_defaults
@@ -26,7 +26,7 @@ UPSTREAM = {"service": {"name": "orders", "port": 8080}}
 def policy_of(spec: dict[str, Any]) -> policy.Policy:
     body = with_defaults(schema("ProtectedService"), {"metadata": METADATA, "spec": spec})
     text = manifests.config_map(ProtectedService.parse(body), SERVER)["data"][manifests.POLICY_FILE]
-    return policy.parse(text)
+    return policy_file.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_resource_server_reads_every_client_authentication_that_an_authoriza
     server = replace(SERVER, introspection_authentication=str(method))
     text = manifests.config_map(ProtectedService.parse(body), server)["data"][manifests.POLICY_FILE]
 
-    assert policy.parse(text).authorization_server.client_authentication is method
+    assert policy_file.parse(text).authorization_server.client_authentication is method
     assert set(allowed["clientAuthentication"]["enum"]) == set(policy.ClientAuthentication)
 
 
@@ -86,7 +86,7 @@ def test_the_defaults_of_the_schema_are_those_of_the_standalone_server() -> None
     }
 
     read = policy_of({"scopes": ["a"], "upstream": UPSTREAM})
-    standalone = policy.parse(json.dumps(by_hand))
+    standalone = policy_file.parse(json.dumps(by_hand))
 
     assert read.validation == standalone.validation
     assert read.requirement == standalone.requirement
@@ -98,7 +98,7 @@ def test_the_defaults_of_the_schema_are_those_of_the_standalone_server() -> None
 def test_the_resource_server_reads_the_certificates_where_the_pod_mounts_them() -> None:
     body = with_defaults(schema("ProtectedService"), {"metadata": METADATA, "spec": {"scopes": ["a"], "demo": True}})
     service, server = ProtectedService.parse(body), replace(SERVER, own_authorities=True)
-    read = policy.parse(manifests.config_map(service, server)["data"][manifests.POLICY_FILE])
+    read = policy_file.parse(manifests.config_map(service, server)["data"][manifests.POLICY_FILE])
     pod = manifests.deployment(service, "image", "policy", "id", own_authorities=True)["spec"]["template"]["spec"]
 
     (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "ca"]

@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
-from protectedservice_server import policy as policy_file
+from protectedservice_server import policy_file
 from protectedservice_server.application import Application
 from protectedservice_server.credentials import Credentials
 from protectedservice_server.http_front import BoundedProtocol, http_server

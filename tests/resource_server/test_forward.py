@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from protectedservice_server.forward import header_value
+from protectedservice_server.identity import header_value
 from protectedservice_server.policy import CHECK_PATH
 
 from ..support.echo_upstream import EchoUpstream

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
 from protectedservice_server.faults import PolicyError
-from protectedservice_server.policy import CHECK_PATH, Requirement, ScopeMatch, Upstream, Validation, parse
+from protectedservice_server.policy import (
+    CHECK_PATH,
+    Access,
+    Requirement,
+    Rule,
+    Rules,
+    ScopeMatch,
+    Upstream,
+    Validation,
+)
+from protectedservice_server.policy_file import parse
 
 SMALLEST: dict[str, Any] = {
     "scopes": ["read"],
@@ -21,6 +32,9 @@ FULL = """
 scopes: [read, "urn:write"]
 scopeMatch: Any
 audience: https://orders.example
+rules:
+- {paths: [/docs/*, /], methods: [GET], access: Public}
+- {paths: [/orders/*], scopes: [write, admin], scopeMatch: Any}
 upstream: {url: "http://orders.tenant.svc:8080", timeout: 1m30s}
 validation: {maxRevocationDelay: 0s, timeout: 500ms, retries: 0}
 authorizationServers:
@@ -44,6 +58,11 @@ def test_every_field_is_read() -> None:
     policy = parse(FULL)
 
     assert policy.requirement == Requirement(("read", "urn:write"), ScopeMatch.ANY, "https://orders.example")
+    assert policy.rules.rules == (
+        Rule(("/docs/*", "/"), Access.PUBLIC, frozenset({"GET"})),
+        Rule(("/orders/*",), Requirement(("write", "admin"), ScopeMatch.ANY, "https://orders.example")),
+    )
+    assert policy.scopes() == ("read", "urn:write", "write", "admin")
     assert policy.upstream == Upstream("http://orders.tenant.svc:8080", 90.0, False)
     assert policy.validation == Validation(0.0, 0.5, 0)
     assert policy.authorization_server.issuer == "http://as.svc"
@@ -74,7 +93,26 @@ _AS = "authorizationServers[0]"
         (["audience"], None, "audience: must be a string, not nothing"),
         (["demo"], False, "demo: must be true where it is given"),
         (["demo"], "yes", "demo: must be true or false, not a string"),
-        (["rules"], [], "rules: unknown key"),
+        (["rules"], [], "rules: must have 1..64 items, has 0"),
+        (["rules"], [{"paths": ["/"], "access": "Deny"}] * 65, "rules: must have 1..64 items, has 65"),
+        (["rules"], [{"access": "Deny"}], "rules[0].paths: is required"),
+        (["rules"], [{"paths": [], "access": "Deny"}], "rules[0].paths: must have 1..16 items"),
+        (["rules"], [{"paths": ["/a", "/a"], "access": "Deny"}], "rules[0].paths[1]: repeats '/a'"),
+        (["rules"], [{"paths": ["/a"]}], "rules[0].access: exactly one of access and scopes"),
+        (["rules"], [{"paths": ["/a"], "access": "Deny", "scopes": ["b"]}], "rules[0].access: exactly one of"),
+        (["rules"], [{"paths": ["/a"], "access": "public"}], "rules[0].access: must be Public or Deny"),
+        (["rules"], [{"paths": ["/a"], "access": "Deny", "scopeMatch": "Any"}], "rules[0].scopeMatch: must be left"),
+        (["rules"], [{"paths": ["/a"], "scopes": []}], "rules[0].scopes: must have 1..32 items"),
+        (["rules"], [{"paths": ["/a"], "scopes": ["b"], "audience": "x:y"}], "rules[0].audience: unknown key"),
+        (["rules"], [{"paths": ["/a"], "access": "Deny", "methods": []}], "rules[0].methods: must have 1..16 items"),
+        (["rules"], [{"paths": ["/a"], "access": "Deny", "methods": ["get"]}], "rules[0].methods[0]: must be a method"),
+        *(
+            (["rules"], [{"paths": [path], "access": "Deny"}], "rules[0].paths[0]: must be")
+            for path in (
+                *("a", "*", "a/*", "//", "//*", "/a//b", "/a/*/b", "/a*", "/a/**", "/*/", "/a?b", "/a#b", "/a%20b"),
+                *("/a\\b", "/a;b", "/./a", "/a/..", "/../*", "/a\x00", "/a\x7f", "/a\n", "/" + "a" * 256, "/a//*"),
+            )
+        ),
         (["Scopes"], ["x"], "Scopes: unknown key"),
         (["upstream"], {"url": "http://x"}, "upstream: exactly one of demo and upstream"),
         (["validation"], {"maxRevocationDelay": 5}, "validation.maxRevocationDelay: must be a duration"),
@@ -211,12 +249,12 @@ def test_demonstration_leaves_all_but_the_protected_paths_open() -> None:
 
     assert policy.requirement_for("GET", "/protected") is policy.requirement
     assert policy.requirement_for("GET", CHECK_PATH) is policy.requirement
-    assert policy.requirement_for("GET", "/public") is None
+    assert policy.requirement_for("GET", "/public") is Access.PUBLIC
 
 
 @pytest.mark.parametrize("path", ["/", "/public", "/health", "/protected", CHECK_PATH])
-def test_in_front_of_an_upstream_nothing_is_open(path: str) -> None:
-    policy = parse(FULL)
+def test_in_front_of_an_upstream_nothing_is_open_without_a_rule(path: str) -> None:
+    policy = replace(parse(FULL), rules=Rules())
 
     assert policy.requirement_for("OPTIONS", path) is policy.requirement
 
