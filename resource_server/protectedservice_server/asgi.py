@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import policy_file
-from .bearer import Answer, Header, deny, error, refuse, token_of
+from .bearer import Answer, Header, error, refuse, token_of
 from .breaker import Breaker
 from .decision import Reason
 from .introspection import Introspection, reader
 from .metrics import Metrics
 from .policy import CHECK_PATH, Access, Policy, Requirement
+from .protected_resource import ProtectedResource
 from .request_target import RefusedTarget, check_query, matched_path
 from .verifier import Verifier
 
@@ -72,6 +73,7 @@ class Gate:
         self.policy = (
             policy if isinstance(policy, Policy) else policy_file.parse(Path(policy).read_text("utf-8"), embedded=True)
         )
+        self._protected_resource = ProtectedResource(self.policy)
         self.metrics = metrics if metrics is not None else Metrics()
         self._introspection = (
             credentials if isinstance(credentials, Introspection) else reader(self.policy, Path(credentials))
@@ -126,13 +128,16 @@ class Gate:
             # Servers that give no raw_path have decoded already; then only what they left can be looked at.
             path = matched_path(scope.get("raw_path") or scope["path"].encode())
             check_query(scope.get("query_string", b""))
+            own = self._protected_resource.answer(scope["method"], path)
+            if own is not None:
+                return Reason.OPEN, own
             need = self.policy.requirement_for(scope["method"], path)
         except RefusedTarget as refusal:
             return Reason.MALFORMED, error(400, "invalid_request", f"Refused: {refusal}")
         if need is Access.PUBLIC:
             return Reason.OPEN, None
         if need is Access.DENY:
-            return Reason.DENIED, deny()
+            return Reason.DENIED, refuse(Reason.DENIED, self.policy.requirement)
         token = token_of([value for name, value in scope["headers"] if name.lower() == b"authorization"])
         if isinstance(token, Reason):
             return token, refuse(token, need)

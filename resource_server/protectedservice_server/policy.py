@@ -40,6 +40,8 @@ class Requirement:
     scopes: tuple[str, ...]
     match: ScopeMatch = ScopeMatch.ALL
     audience: str | None = None
+    resource_metadata: str | None = None
+    """Where a challenge says that more is to be learnt (RFC 9728 section 5.1); None: it says nothing of it."""
 
 
 Need = Requirement | Access
@@ -178,6 +180,8 @@ class Policy:
     demo: bool = False
 
     rules: Rules = Rules()
+    resource: str | None = None
+    """This service's identifier as a protected resource (RFC 9728): an https URL. None: no metadata is told."""
 
     def requirement_for(self, method: str, path: str) -> Need:
         """What a request must bring. `path` is what `request_target.matched_path` gives.

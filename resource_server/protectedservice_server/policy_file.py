@@ -9,6 +9,8 @@ The whole file, with what holds where a line is left out::
     scopes: [read]              # required: 1..32 scope-tokens of RFC 6749, each at most 128 characters
     scopeMatch: All             # All: the token needs each of them; Any: one is enough
     audience: https://orders    # none: the token's `aud` does not matter
+    resource: https://orders    # RFC 9728: the URL by which callers know this service; its metadata is served and named
+                                # in challenges. Its issuer is that of authorizationServers. None: neither
     rules:                      # at most 64; the first that fits decides, and where none fits, the lines above
     - paths: [/health, /docs/*] # 1..16: the very path, or /p/* for /p and everything below it; case counts, no query
       methods: [GET]            # none: all. GET is HEAD too; OPTIONS only where it is written
@@ -45,6 +47,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -63,6 +66,8 @@ from .policy import (
     Validation,
     refused_host,
 )
+from .protected_resource import metadata_url
+from .request_target import RefusedTarget, matched_path
 
 MOST_SCOPES: Final = 32
 LONGEST_SCOPE: Final = 128
@@ -95,10 +100,12 @@ def parse(text: str, *, embedded: bool = False) -> Policy:
         PolicyError: with every fault of the text, each naming its field.
     """
     root = load_yaml(text)
+    resource = _resource(root.take("resource"))
     requirement = Requirement(
         scopes=_scopes(root.take("scopes", required=True)),
         match=_scope_match(root.take("scopeMatch")),
         audience=_audience(root.take("audience")),
+        resource_metadata=None if resource is None else metadata_url(resource),
     )
     rules = _rules(root.take("rules"), requirement)
     demo, upstream = False, None
@@ -112,7 +119,7 @@ def parse(text: str, *, embedded: bool = False) -> Policy:
         raise PolicyError(faults)
     if server is None:  # cannot be: its absence is a fault
         raise PolicyError(["authorizationServers: nothing usable"])
-    return Policy(requirement, server, validation, upstream, demo, rules)
+    return Policy(requirement, server, validation, upstream, demo, rules, resource)
 
 
 def _scopes(node: Node) -> tuple[str, ...]:
@@ -144,7 +151,7 @@ def _rule(node: Node, otherwise: Requirement) -> Rule:
     if match_node.present and not scopes_node.present:
         match_node.fault("must be left out where there are no scopes")
     scopes, match = _scopes(scopes_node), _scope_match(match_node)
-    need: Need = Requirement(scopes, match, otherwise.audience)
+    need: Need = replace(otherwise, scopes=scopes, match=match)
     if access_node.present:
         need = Access(access_node.choice([access.value for access in Access], Access.DENY))
     return Rule(tuple(paths), need, methods)
@@ -185,6 +192,22 @@ def _audience(node: Node) -> str | None:
     if audience is not None and (not URL_CHARACTERS.fullmatch(audience) or ":" not in audience):
         node.fault("must be an absolute URI such as https://orders.example")
     return audience
+
+
+def _resource(node: Node) -> str | None:
+    url, text = _url(node), node.text() if node.present else None
+    if url is None or text is None:
+        return None
+    if url.scheme != "https" or "?" in text or "#" in text:
+        node.fault("must be an https URL without query and fragment (RFC 9728 section 1.2)")
+        return None
+    try:
+        if matched_path((url.path or "/").encode()) != (url.path or "/"):
+            raise RefusedTarget("the path is percent-encoded")
+    except RefusedTarget as refusal:
+        node.fault(f"cannot have its metadata asked for: {refusal}")
+        return None
+    return text
 
 
 def _backend(root: Node) -> tuple[bool, Upstream | None]:
