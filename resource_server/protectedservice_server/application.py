@@ -30,7 +30,7 @@ class Application:
         self._metrics = metrics
         self._forward: Forward | None = None
         if policy.upstream is not None:
-            self._forward = Forward(policy.upstream, Identity(policy.rules), metrics.upstream_answered)
+            self._forward = Forward(policy.upstream, Identity(policy.upstream, policy.rules), metrics.upstream_answered)
         self._gate = Gate(
             self._forward if self._forward is not None else Demonstration(policy),
             policy=policy,

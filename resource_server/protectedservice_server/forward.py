@@ -1,8 +1,8 @@
 """Passing an admitted request on to the upstream, and its answer back, as streams both ways.
 
-The upstream gets the request as it came, except: hop-by-hop headers, the token and everything that pretends to come
-from this server are taken off; `Host` is the upstream's own authority; who calls is told in `X-Auth-Client-Id`,
-`X-Auth-Subject` and `X-Auth-Scope`, and whence in `X-Forwarded-For`, `-Host` and `-Proto`. The path and query are the
+The upstream gets the request as it came, except: hop-by-hop headers, the token (unless the policy forwards it) and
+everything that pretends to come from this server are taken off; `Host` is the upstream's own authority; who calls is
+told in the headers of `identity`, and whence in `X-Forwarded-For`, `-Host` and `-Proto`. The path and query are the
 bytes that were matched.
 
 An ASGI application cannot pass on trailers, 1xx answers and protocol upgrades. A WebSocket handshake is answered 501;
@@ -18,6 +18,7 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -27,8 +28,10 @@ from yarl import URL
 
 from .asgi import CLOSE, FACTS, Receive, Scope, Send, respond
 from .bearer import Header, error
+from .decision import Facts
 from .identity import Identity, plain
 from .policy import Upstream, refused_address
+from .trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +63,16 @@ Observe = Callable[[str, float], None]
 
 
 class Forward:
-    """The ASGI application behind the gate when there is an upstream. `close` it at the end."""
+    """The ASGI application behind the gate when there is an upstream. `close` it at the end.
+
+    Raises:
+        TrustError: on construction, when the policy's caFile cannot be used.
+    """
 
     def __init__(self, upstream: Upstream, identity: Identity, observe: Observe) -> None:
         self._upstream = upstream
         self._identity = identity
+        self._trust = Trust(Path(upstream.ca_file) if upstream.ca_file else None)
         self._observe = observe
         self._session: aiohttp.ClientSession | None = None
 
@@ -136,6 +144,8 @@ class Forward:
                     data=exchange.body(patience) if exchange.has_body else None,
                     allow_redirects=False,
                     skip_auto_headers=_NOT_ADDED,
+                    ssl=self._trust.context(),
+                    server_hostname=self._upstream.server_name,
                 ) as response,
             ):
                 self._observe(f"{response.status // 100}xx", time.monotonic() - began)
@@ -292,6 +302,7 @@ def request_headers(scope: Scope, identity: Identity) -> CIMultiDict[str]:
     dropped = HOP_BY_HOP | _named_in_connection(inbound)
     # The length says where the body ends; a caller cannot name it away.
     dropped -= {"content-length"}
+    facts: Facts | None = scope.get(FACTS)
     headers: CIMultiDict[str] = CIMultiDict()
     host = ""
     for raw_name, raw_value in inbound:
@@ -301,7 +312,7 @@ def request_headers(scope: Scope, identity: Identity) -> CIMultiDict[str]:
             continue  # Content_Length: one variable with the real one, to a CGI
         if known == "host":
             host = raw_value.decode("ascii", "ignore")
-        if known not in dropped and not identity.drops(known):
+        if known not in dropped and not identity.drops(known, facts):
             headers.add(name, raw_value.decode("utf-8"))
     client = scope.get("client")
     if client:
@@ -309,7 +320,7 @@ def request_headers(scope: Scope, identity: Identity) -> CIMultiDict[str]:
     if host:
         headers["x-forwarded-host"] = host
     headers["x-forwarded-proto"] = scope.get("scheme", "http")
-    headers.extend(identity.told(scope.get(FACTS)))
+    headers.extend(identity.told(facts))
     return headers
 
 

@@ -6,16 +6,15 @@ both into the same variable.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
 from .decision import Facts
-from .policy import Rules
-
-IDENTITY: Final = ("x-auth-client-id", "x-auth-subject", "x-auth-scope")
+from .policy import IDENTITY_HEADERS, Claim, Rules, Upstream
 
 # Set anew by us, by the client library, or by neither: a caller's word on any of them counts nothing.
-_REPLACED: Final = frozenset({"authorization", "host", "expect", "forwarded", "x-real-ip"})
+_REPLACED: Final = frozenset({"host", "expect", "forwarded", "x-real-ip"})
 _REPLACED_PREFIX: Final = "x-forwarded-"
 
 # Frameworks take these for the method or the path, and a rule that looked at the real ones would be got round.
@@ -31,23 +30,40 @@ def plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
+_CLAIMS: Final[dict[Claim, Callable[[Facts], str | None]]] = {
+    Claim.CLIENT_ID: lambda facts: facts.client_id,
+    Claim.SUBJECT: lambda facts: facts.sub,
+    Claim.SCOPE: lambda facts: facts.scope,
+    Claim.USERNAME: lambda facts: facts.username,
+    Claim.ISSUER: lambda facts: facts.iss,
+}
+
+
 class Identity:
-    """Built once for a policy with an upstream."""
+    """Built once for a policy with an upstream.
 
-    def __init__(self, rules: Rules = Rules()) -> None:  # noqa: B008 it cannot be changed
-        self.dropped: frozenset[str] = _REPLACED | set(IDENTITY) | (_OVERRIDES if rules.rules else frozenset())
-        """Plain names of the caller's headers that go no further, beside those of `drops`."""
+    The names of `IDENTITY_HEADERS` are taken off even where others are told: an upstream may still heed them.
+    """
 
-    def drops(self, name: str) -> bool:
-        """Whether the caller's header of this plain name goes no further."""
-        return name in self.dropped or name.startswith(_REPLACED_PREFIX)
+    def __init__(self, upstream: Upstream, rules: Rules) -> None:
+        self._told = tuple(upstream.identity_headers.items()) if upstream.tell_identity else ()
+        self._forward_token = upstream.forward_token
+        names = {plain(name) for name in (*IDENTITY_HEADERS.values(), *upstream.identity_headers.values())}
+        self._dropped = frozenset(_REPLACED | names | (_OVERRIDES if rules.rules else frozenset()))
+
+    def drops(self, name: str, facts: Facts | None) -> bool:
+        """Whether the caller's header of this plain name goes no further. `facts`: of its token, if one was needed."""
+        if name == "authorization":
+            # What was not looked at must not arrive as if it had been.
+            return facts is None or not self._forward_token
+        return name in self._dropped or name.startswith(_REPLACED_PREFIX)
 
     def told(self, facts: Facts | None) -> list[tuple[str, str]]:
         """Names and values of the headers that say who calls; nothing where no token was looked at."""
         if facts is None:
             return []
-        claims = (facts.client_id, facts.sub, facts.scope)
-        return [(name, header_value(claim)) for name, claim in zip(IDENTITY, claims, strict=True) if claim]
+        claims = ((name, _CLAIMS[claim](facts)) for claim, name in self._told)
+        return [(name, header_value(value)) for name, value in claims if value]
 
 
 def header_value(text: str) -> str:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -28,7 +29,7 @@ from .management import Management
 from .metrics import Metrics
 from .policy import Policy
 from .settings import Settings, SettingsError
-from .trust import TrustError
+from .trust import Trust, TrustError
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,11 @@ def _load(settings: Settings) -> tuple[Policy, Introspection] | None:
         held = credential_files.read(settings.credentials)
     except CredentialsError as error:
         faults += error.faults
+    if policy is not None and policy.upstream is not None and policy.upstream.ca_file:
+        try:
+            Trust(Path(policy.upstream.ca_file))
+        except TrustError as error:
+            faults += error.faults
     if policy is not None and not faults:
         try:
             return policy, Introspection(policy, held, lambda: credential_files.read(settings.credentials))

@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from .request_target import RefusedTarget
@@ -129,6 +130,22 @@ def _first(entries: Iterable[_Entry], method: str, best: _Entry | None) -> _Entr
     return best
 
 
+class Claim(StrEnum):
+    """What the upstream can be told about the caller. The values are the policy's words."""
+
+    CLIENT_ID = "clientId"
+    SUBJECT = "subject"
+    SCOPE = "scope"
+    USERNAME = "username"
+    ISSUER = "issuer"
+
+
+IDENTITY_HEADERS: Final[Mapping[Claim, str]] = MappingProxyType(
+    {Claim.CLIENT_ID: "X-Auth-Client-Id", Claim.SUBJECT: "X-Auth-Subject", Claim.SCOPE: "X-Auth-Scope"}
+)
+"""The headers that tell the claims, unless a policy names others. The claims that are not here are not told then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """Where admitted requests go."""
@@ -138,6 +155,15 @@ class Upstream:
     timeout: float = 30.0
     """Seconds to connect, and the longest silence while an answer is awaited."""
     allow_loopback: bool = False
+    forward_token: bool = False
+    """Whether the token that was found good goes on to the upstream."""
+    tell_identity: bool = True
+    """Whether the upstream is told who calls. Callers' own headers of the names are taken off in any case."""
+    identity_headers: Mapping[Claim, str] = field(default_factory=lambda: IDENTITY_HEADERS)
+    ca_file: str | None = None
+    """Certificates in PEM that an https upstream's must come from; None: those of the system."""
+    server_name: str | None = None
+    """The name that an https upstream's certificate must bear, and that it is asked by (SNI); None: the URL's."""
 
 
 @dataclass(frozen=True, slots=True)

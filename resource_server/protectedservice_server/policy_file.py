@@ -23,6 +23,13 @@ The whole file, with what holds where a line is left out::
       url: http://orders:8080   # scheme, host and port only: requests keep their own path
       timeout: 30s              # to connect, and the longest silence of the upstream while an answer is awaited
       allowLoopback: false      # true: the upstream may be on this machine (127.0.0.0/8, ::1, localhost)
+      forwardToken: false       # true: a token that was found good goes on to the upstream
+      identityHeaders:
+        enabled: true           # false: the upstream is not told who calls. Callers' own such headers never pass
+        names: {clientId: X-Auth-Client-Id, subject: X-Auth-Subject, scope: X-Auth-Scope}  # also: username, issuer
+      tls:                      # of an https url
+        caFile: /etc/ca/up.crt  # only these certificates (PEM) are trusted; none: the system's. Re-read on change
+        serverName: orders      # the name in the upstream's certificate; none: the host of the url
     validation:
       maxRevocationDelay: 5s    # 0s..1h: a request that arrives later than this after a revocation is refused
       timeout: 2s               # whole budget of one introspection, its retries included
@@ -46,15 +53,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from .faults import Node, PolicyError, load_yaml
 from .policy import (
+    IDENTITY_HEADERS,
     Access,
     AuthorizationServer,
+    Claim,
     ClientAuthentication,
     Need,
     Policy,
@@ -87,6 +97,14 @@ _SEGMENT: Final = r"[^\x00-\x1f\x7f\\%?#*;/]+"
 RULE_PATH: Final = re.compile(rf"/({_SEGMENT}(/{_SEGMENT})*(/|/\*)?|\*)?")
 DOT_SEGMENT: Final = re.compile(r"/\.\.?(/|$)")
 HOST: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?\.?")
+SERVER_NAME: Final = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*"
+)
+IDENTITY_HEADER: Final = re.compile(r"X-[A-Za-z0-9-]{1,60}")
+# Names with a meaning of their own to upstreams, and to this server.
+RESERVED_HEADER: Final = re.compile(
+    r"X-(Forwarded-.*|Real-IP|HTTP-.*|Method-Override|Original-.*|Rewrite-URL)", re.IGNORECASE
+)
 URL_CHARACTERS: Final = re.compile(r"[\x21-\x7e]+")  # a URL is printable ASCII without spaces (RFC 3986)
 
 
@@ -224,17 +242,64 @@ def _upstream(node: Node) -> Upstream | None:
     url_node, timeout_node = node.take("url", required=True), node.take("timeout")
     allow_loopback = node.take("allowLoopback").flag(default=False)
     timeout = timeout_node.seconds(default=30.0, least=0.001, most=LONGEST_TIMEOUT)
+    forward_token = node.take("forwardToken").flag(default=False)
+    tell_identity, names = _identity_headers(node.take("identityHeaders"))
+    tls_node = node.take("tls")
+    ca_file, server_name = _upstream_tls(tls_node)
     node.finish()
     url = _url(url_node)
     if url is None:
         return None
     if url.path not in ("", "/") or url.query or url.fragment:
         url_node.fault("must end after the host and port: requests keep their own path")
-    host = url.hostname or ""
-    refusal = refused_host(host, allow_loopback=allow_loopback)
+    refusal = refused_host(url.hostname or "", allow_loopback=allow_loopback)
     if refusal is not None:
         url_node.fault(refusal)
-    return Upstream(f"{url.scheme}://{url.netloc}", timeout, allow_loopback)
+    if tls_node.present and url.scheme != "https":
+        tls_node.fault("must be left out where the url is plain http")
+    return Upstream(
+        f"{url.scheme}://{url.netloc}",
+        timeout,
+        allow_loopback,
+        forward_token,
+        tell_identity,
+        names,
+        ca_file,
+        server_name,
+    )
+
+
+def _identity_headers(node: Node) -> tuple[bool, Mapping[Claim, str]]:
+    tell = node.take("enabled").flag(default=True)
+    names_node = node.take("names")
+    node.finish()
+    names = dict(IDENTITY_HEADERS)
+    taken: dict[str, Claim] = {}
+    for claim in Claim:
+        name_node = names_node.take(claim)
+        name = name_node.text() or names.get(claim)
+        if name is None:
+            continue
+        if not IDENTITY_HEADER.fullmatch(name) or RESERVED_HEADER.fullmatch(name):
+            name_node.fault(
+                "must be X- and 1..60 letters, digits and dashes, and not X-Forwarded-..., X-Real-IP, X-HTTP-..."
+            )
+        elif name.lower() in taken:
+            name_node.fault(f"is the header of {taken[name.lower()]} already: names compare without regard to case")
+        taken[name.lower()] = claim
+        names[claim] = name
+    names_node.finish()
+    return tell, MappingProxyType(names)
+
+
+def _upstream_tls(node: Node) -> tuple[str | None, str | None]:
+    ca_file = node.take("caFile").text()
+    name_node = node.take("serverName")
+    server_name = name_node.text()
+    if server_name is not None and not SERVER_NAME.fullmatch(server_name):
+        name_node.fault("must be a DNS name such as orders.example")
+    node.finish()
+    return ca_file, server_name
 
 
 def _validation(node: Node) -> Validation:

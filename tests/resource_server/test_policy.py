@@ -14,6 +14,7 @@ from protectedservice_server.faults import PolicyError
 from protectedservice_server.policy import (
     CHECK_PATH,
     Access,
+    Claim,
     Requirement,
     Rule,
     Rules,
@@ -35,7 +36,12 @@ audience: https://orders.example
 rules:
 - {paths: [/docs/*, /], methods: [GET], access: Public}
 - {paths: [/orders/*], scopes: [write, admin], scopeMatch: Any}
-upstream: {url: "http://orders.tenant.svc:8080", timeout: 1m30s}
+upstream:
+  url: https://orders.tenant.svc:8080
+  timeout: 1m30s
+  forwardToken: true
+  identityHeaders: {enabled: false, names: {username: X-User, subject: X-Sub}}
+  tls: {caFile: /etc/ca/up.crt, serverName: orders.example}
 validation: {maxRevocationDelay: 0s, timeout: 500ms, retries: 0}
 authorizationServers:
 - issuer: http://as.svc
@@ -63,7 +69,20 @@ def test_every_field_is_read() -> None:
         Rule(("/orders/*",), Requirement(("write", "admin"), ScopeMatch.ANY, "https://orders.example")),
     )
     assert policy.scopes() == ("read", "urn:write", "write", "admin")
-    assert policy.upstream == Upstream("http://orders.tenant.svc:8080", 90.0, False)
+    assert policy.upstream == Upstream(
+        "https://orders.tenant.svc:8080",
+        timeout=90.0,
+        forward_token=True,
+        tell_identity=False,
+        identity_headers={
+            Claim.CLIENT_ID: "X-Auth-Client-Id",
+            Claim.SUBJECT: "X-Sub",
+            Claim.SCOPE: "X-Auth-Scope",
+            Claim.USERNAME: "X-User",
+        },
+        ca_file="/etc/ca/up.crt",
+        server_name="orders.example",
+    )
     assert policy.validation == Validation(0.0, 0.5, 0)
     assert policy.authorization_server.issuer == "http://as.svc"
     assert policy.authorization_server.introspection_endpoint == "http://as.svc/introspect"
@@ -195,7 +214,35 @@ def test_a_bad_value_is_a_fault_that_names_its_field(path: list[str | int], valu
         ({"url": "http://169.254.169.254", "allowLoopback": True}, "upstream.url: is a link-local address"),
         ({"url": "http://[fe80::1]"}, "upstream.url: is a link-local address"),
         ({"url": "http://orders", "timeout": "2h"}, "upstream.timeout: must be from"),
-        ({"url": "http://orders", "forwardToken": True}, "upstream.forwardToken: unknown key"),
+        ({"url": "http://orders", "forwardToken": "yes"}, "upstream.forwardToken: must be true or false"),
+        ({"url": "http://orders", "tls": {}}, "upstream.tls: must be left out where the url is plain http"),
+        ({"url": "https://orders", "tls": {"verify": False}}, "upstream.tls.verify: unknown key"),
+        ({"url": "https://orders", "tls": {"serverName": "a b"}}, "upstream.tls.serverName: must be a DNS name"),
+        ({"url": "https://orders", "tls": {"serverName": "a" * 254}}, "upstream.tls.serverName: must be a DNS name"),
+        ({"url": "http://orders", "identityHeaders": {"enabled": 1}}, "upstream.identityHeaders.enabled: must be true"),
+        *(
+            (
+                {"url": "http://orders", "identityHeaders": {"names": {"subject": name}}},
+                f"upstream.identityHeaders.names.subject: {fault}",
+            )
+            for name, fault in {
+                "Auth-Subject": "must be X-",
+                "x-subject": "must be X-",
+                "X-": "must be X-",
+                "X-Auth_Subject": "must be X-",
+                "X-" + "a" * 61: "must be X-",
+                "X-Forwarded-User": "must be X-",
+                "X-forwarded-for": "must be X-",
+                "X-Real-Ip": "must be X-",
+                "X-HTTP-Method-Override": "must be X-",
+                "X-Original-URL": "must be X-",
+                "X-AUTH-CLIENT-ID": "is the header of clientId already",
+            }.items()
+        ),
+        (
+            {"url": "http://orders", "identityHeaders": {"names": {"email": "X-Email"}}},
+            "upstream.identityHeaders.names.email: unknown key",
+        ),
     ],
 )
 def test_a_bad_upstream_is_a_fault(upstream: dict[str, Any], fault: str) -> None:

@@ -130,6 +130,17 @@ def test_certification_authorities_that_cannot_be_read_are_told_and_end_it(place
     assert ended.stderr == f"{place}/none.crt: cannot be read: No such file or directory\n"
 
 
+def test_those_of_the_upstream_too(place: Path) -> None:
+    upstream = {"url": "https://orders", "tls": {"caFile": f"{place}/none.crt"}}
+    policy = {key: value for key, value in GOOD_POLICY.items() if key != "demo"}
+    (place / "policy.yaml").write_text(json.dumps({**policy, "upstream": upstream}))
+
+    ended = run(["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")], {})
+
+    assert ended.returncode == 2
+    assert ended.stderr == f"{place}/none.crt: cannot be read: No such file or directory\n"
+
+
 def test_an_option_that_does_not_exist_is_2_and_version_and_help_are_0() -> None:
     assert run(["--polcy", "x"], {}).returncode == 2
     assert run(["--version"], {}).stdout.strip()
