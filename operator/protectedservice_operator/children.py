@@ -69,17 +69,20 @@ class Children:
         if step.kind is DEPLOYMENT and live is not None:
             self._take_turn(observed, step)
         if step.repair and step.differences:
-            self._fight(service, step.kind, ", ".join(step.differences))
+            self._check_truce(service, step.kind, ", ".join(step.differences))
         if live is not None:
             manifest["metadata"] = {**manifest["metadata"], "uid": live["metadata"]["uid"]}
         body = await self._write(service, step.kind, manifest)
+        if step.repair and step.differences:
+            self._count_fight(service, step.kind, ", ".join(step.differences))
         if step.repair:
             if self._metrics:
                 self._metrics.drift_repairs.labels(kind=step.kind.kind).inc()
             await tell("Normal", reasons.REPAIRED, f"Put {step.kind} {name} right: {step.why}")
         logger.info("Applied %s %s/%s: %s", step.kind, service.meta.namespace, name, step.why)
         if left := differences(step.manifest, body):  # admission changed it on its way in
-            self._fight(service, step.kind, ", ".join(left))
+            self._check_truce(service, step.kind, ", ".join(left))
+            self._count_fight(service, step.kind, ", ".join(left))
 
     async def _look(self, service: ProtectedService, kind: Kind, name: str) -> Mapping[str, Any] | None:
         """The object of a child's name, live, because the cache knows none that is ours.
@@ -144,13 +147,15 @@ class Children:
         return not any(_rolls(deployment) for deployment in deployments)
 
     async def evict(self, step: plan.Evict, observed: Observed, tell: Tell) -> None:
-        """Remove what apply leaves in place, only from the version that was looked at."""
+        """Remove what apply leaves in place, if it still stands as it was looked at. Raises Conflict if not."""
         service = observed.service
         live = observed.children[step.kind, step.name]
         intruders = ", ".join(_describe(live, pointer) for pointer in step.pointers)
-        self._fight(service, step.kind, intruders)
+        self._check_truce(service, step.kind, intruders)
+        # Each item is tested, not the resourceVersion: a Deployment that rolls moves its status several times a second.
         patch: list[dict[str, Any]] = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": step.resource_version},
+            {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]},
+            *({"op": "test", "path": pointer, "value": _item(live, pointer)} for pointer in step.pointers),
             *({"op": "remove", "path": pointer} for pointer in step.pointers),
         ]
         try:
@@ -160,24 +165,28 @@ class Children:
         except NotFound as gone:
             raise Conflict(reasons.PROGRESSING, f"{step.kind} {step.name} is gone") from gone
         self._cache.put(step.kind, body)
+        self._count_fight(service, step.kind, intruders)
         if self._metrics:
             self._metrics.drift_repairs.labels(kind=step.kind.kind).inc()
         text = f"Removed {intruders} from {step.kind} {step.name}: it is the operator's alone"
         logger.info("%s: %s", service.key, text)
         await tell("Normal", reasons.REPAIRED, text)
 
-    def _fight(self, service: ProtectedService, kind: Kind, intruder: str) -> None:
+    def _check_truce(self, service: ProtectedService, kind: Kind, intruder: str) -> None:
         """Raise AdministratorMustAct (DriftFought) when the same intruder keeps coming back, for an hour."""
-        now = self._clock()
-        times = self._fights.setdefault((service.meta.uid, kind.kind, intruder), deque(maxlen=FIGHT_LIMIT))
+        times = self._fights.get((service.meta.uid, kind.kind, intruder), deque[float]())
         full = len(times) == FIGHT_LIMIT
-        if full and times[-1] - times[0] <= FIGHT_WINDOW and now - times[-1] < TRUCE:
+        if full and times[-1] - times[0] <= FIGHT_WINDOW and self._clock() - times[-1] < TRUCE:
             text = (
                 f"{kind} {service.meta.namespace}/{service.child_name}: {intruder} came back {FIGHT_LIMIT} times "
                 "within ten minutes, so admission or another controller puts it there; exempt this Deployment from it"
             )
             raise AdministratorMustAct(reasons.DRIFT_FOUGHT, text)
-        times.append(now)
+
+    def _count_fight(self, service: ProtectedService, kind: Kind, intruder: str) -> None:
+        """It was removed, or could not be: an attempt that found the object moved says nothing about coming back."""
+        key = (service.meta.uid, kind.kind, intruder)
+        self._fights.setdefault(key, deque(maxlen=FIGHT_LIMIT)).append(self._clock())
 
     async def prune(self, step: plan.Prune, observed: Observed) -> None:
         namespace = observed.service.meta.namespace
@@ -266,11 +275,17 @@ def _rolls(deployment: Mapping[str, Any]) -> bool:
     return not seen or now.get("updatedReplicas", 0) < want or now.get("availableReplicas", 0) < want
 
 
-def _describe(live: Mapping[str, Any], pointer: str) -> str:
-    """A JSON pointer for people: the item's name where it has one, else the pointer."""
+def _item(live: Mapping[str, Any], pointer: str) -> Any:
+    """What stands at a JSON pointer (RFC 6901 section 4)."""
     item: Any = live
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         item = item[int(name)] if isinstance(item, list) else item[name]
+    return item
+
+
+def _describe(live: Mapping[str, Any], pointer: str) -> str:
+    """A JSON pointer for people: the item's name where it has one, else the pointer."""
+    item = _item(live, pointer)
     called = item.get("name") or item.get("mountPath") if isinstance(item, dict) else None
     return f"{pointer.rsplit('/', 2)[-2]} {called}" if called else pointer

@@ -111,7 +111,6 @@ class Evict(Step):
 
     kind: Kind
     name: str
-    resource_version: str
     pointers: tuple[str, ...]
 
 
@@ -330,9 +329,8 @@ def _workload_differs(observed: Observed, settings: Settings, now: float) -> Ste
             return Apply(reasons.WORKLOAD_AVAILABLE, why, kind, manifest, repair, changed)
         strangers = intruders(manifest, live)
         if strangers:
-            version = live["metadata"]["resourceVersion"]
             why = f"{kind} {name} holds what is not ours: {', '.join(strangers)}"
-            return Evict(reasons.WORKLOAD_AVAILABLE, why, kind, name, version, tuple(strangers))
+            return Evict(reasons.WORKLOAD_AVAILABLE, why, kind, name, tuple(strangers))
     return None
 
 
