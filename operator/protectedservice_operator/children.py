@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import manifests, plan, reasons
+from . import manifests, reasons, steps
 from .cache import Cache
 from .cluster_api import ClusterApi
 from .drift import differences, differs
@@ -21,7 +21,7 @@ from .errors import AdministratorMustAct, Conflict, NotFound, Rejected, Wait, fo
 from .events import Tell
 from .metrics import Metrics
 from .observed import Observed
-from .registration.registrar import Registrar
+from .registration.ledger_entries import LedgerEntries
 from .resource import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, SECRET, Key, Kind, ProtectedService
 
 logger = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ class Children:
         self,
         cluster: ClusterApi,
         cache: Cache,
-        registrar: Registrar,
+        entries: LedgerEntries,
         wake: Callable[[Key], None],
         *,
         metrics: Metrics | None = None,
         rollout_concurrency: int = 10,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cluster, self._cache, self._registrar, self._wake = cluster, cache, registrar, wake
+        self._cluster, self._cache, self._entries, self._wake = cluster, cache, entries, wake
         self._metrics, self._rollouts, self._clock = metrics, rollout_concurrency, clock
         self._fights: dict[tuple[str, str, str], deque[float]] = {}
         self._rolling: dict[str, float] = {}  # uid of a service -> until when its rollout counts
@@ -58,7 +58,7 @@ class Children:
         for fight in [fight for fight in self._fights if fight[0] == uid]:
             del self._fights[fight]
 
-    async def apply(self, step: plan.Apply, observed: Observed, tell: Tell) -> None:
+    async def apply(self, step: steps.Apply, observed: Observed, tell: Tell) -> None:
         service, name = observed.service, step.manifest["metadata"]["name"]
         manifest = dict(step.manifest)
         live = observed.children.get((step.kind, name))
@@ -116,7 +116,7 @@ class Children:
         self._cache.put(kind, body)
         return body
 
-    def _take_turn(self, observed: Observed, step: plan.Apply) -> None:
+    def _take_turn(self, observed: Observed, step: steps.Apply) -> None:
         """An operator upgrade rolls only so many workloads at a time; an edit of the service rolls at once.
 
         Raises Wait (RolloutQueued) when it is not this one's turn. A rollout that does not end keeps its turn for ten
@@ -146,7 +146,7 @@ class Children:
         deployments = [entry.body() for entry in self._cache.owned_by(uid) if entry.kind == DEPLOYMENT]
         return not any(_rolls(deployment) for deployment in deployments)
 
-    async def evict(self, step: plan.Evict, observed: Observed, tell: Tell) -> None:
+    async def evict(self, step: steps.Evict, observed: Observed, tell: Tell) -> None:
         """Remove what apply leaves in place, if it still stands as it was looked at. Raises Conflict if not."""
         service = observed.service
         live = observed.children[step.kind, step.name]
@@ -188,15 +188,15 @@ class Children:
         key = (service.meta.uid, kind.kind, intruder)
         self._fights.setdefault(key, deque(maxlen=FIGHT_LIMIT)).append(self._clock())
 
-    async def prune(self, step: plan.Prune, observed: Observed) -> None:
+    async def prune(self, step: steps.Prune, observed: Observed) -> None:
         namespace = observed.service.meta.namespace
         await self._cluster.delete(CONFIG_MAP, namespace, step.name, uid=step.uid)
         self._cache.remove(CONFIG_MAP, dict(observed.children[CONFIG_MAP, step.name]))
 
-    async def project(self, step: plan.Project, observed: Observed) -> None:
+    async def project(self, step: steps.Project, observed: Observed) -> None:
         """Write the tenant's Secret from the ledger, read live: the cache holds no secret."""
         service = observed.service
-        found = await self._registrar.read(service.meta.uid)
+        found = await self._entries.read(service.meta.uid)
         if found is None or found[0].registration is None:
             raise Conflict(reasons.PENDING, "the ledger entry is not as it was seen")
         registration = found[0].registration
@@ -228,7 +228,7 @@ class Children:
         Raises AdministratorMustAct (RejectedByCluster) when the owner cannot be taken off.
         """
         namespace, name = service.meta.namespace, service.credentials_secret
-        found = await self._registrar.read(service.meta.uid)
+        found = await self._entries.read(service.meta.uid)
         if found is None or found[0].registration is None:
             return
         live = await self._cluster.get(SECRET, namespace, name)
