@@ -19,6 +19,7 @@ from .resource import (
     ANNOTATION_DESIRED_HASH,
     COMPONENT_CREDENTIALS,
     COMPONENT_SERVER,
+    CONFIG_MAP,
     GROUP,
     LABEL_COMPONENT,
     LABEL_MANAGED_BY,
@@ -26,8 +27,11 @@ from .resource import (
     LABEL_WATCH,
     MANAGED_BY,
     PROTECTED_SERVICE,
+    SECRET,
+    Bundle,
     Endpoints,
     ProtectedService,
+    Upstream,
 )
 
 Manifest = dict[str, Any]
@@ -38,6 +42,7 @@ POLICY_FOLDER: Final = "/etc/protectedservice/policy"
 POLICY_FILE: Final = "policy.yaml"
 CA_FOLDER: Final = "/etc/protectedservice/ca"
 CA_FILE: Final = "ca.crt"
+UPSTREAM_CA_FOLDER: Final = "/etc/protectedservice/upstream-ca"
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
 CLIENT_ID: Final = "client_id"  # files in there, and names in the ledger
 CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
@@ -96,14 +101,14 @@ def policy(service: ProtectedService, server: Server) -> Manifest:
     content: Manifest = {"scopes": list(service.scopes), "scopeMatch": service.scope_match}
     if service.audience is not None:
         content["audience"] = service.audience
+    if service.resource is not None:
+        content["resource"] = service.resource
+    if service.rules:
+        content["rules"] = [dict(rule) for rule in service.rules]
     if service.upstream is None:
         content["demo"] = True
     else:
-        upstream = service.upstream
-        content["upstream"] = {
-            "url": f"http://{upstream.name}.{service.meta.namespace}.svc:{upstream.port}",
-            "timeout": service.upstream_timeout,
-        }
+        content["upstream"] = _upstream(service.upstream, service.meta.namespace)
     content["validation"] = {
         "maxRevocationDelay": service.max_revocation_delay,
         "timeout": service.introspection_timeout,
@@ -119,6 +124,22 @@ def policy(service: ProtectedService, server: Server) -> Manifest:
     if server.own_authorities:
         authorization_server["tls"] = {"caFile": f"{CA_FOLDER}/{CA_FILE}"}
     content["authorizationServers"] = [authorization_server]
+    return content
+
+
+def _upstream(upstream: Upstream, namespace: str) -> Manifest:
+    """What is as it would be anyhow is left out: pods whose policy means the same need not roll."""
+    content: Manifest = {"url": upstream.url_from(namespace), "timeout": upstream.timeout}
+    if upstream.forward_token:
+        content["forwardToken"] = True
+    if upstream.identity_headers is not None:
+        content["identityHeaders"] = dict(upstream.identity_headers)
+    if upstream.tls is not None:
+        content["tls"] = {}
+        if upstream.tls.ca_bundle is not None:
+            content["tls"]["caFile"] = f"{UPSTREAM_CA_FOLDER}/{CA_FILE}"
+        if upstream.tls.server_name is not None:
+            content["tls"]["serverName"] = upstream.tls.server_name
     return content
 
 
@@ -220,10 +241,10 @@ def deployment(
     """The resource server. A changed policy or client changes the template and so rolls the pods."""
     pod = _pod_spec(service, image, config_map_name)
     if own_authorities:
-        items = [{"key": CA_FILE, "path": CA_FILE}]
-        source = {"name": service.ca_name, "defaultMode": 0o444, "items": items}
-        pod["volumes"].append({"name": "ca", "configMap": source})
-        pod["containers"][0]["volumeMounts"].append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+        _mount(pod, "ca", CA_FOLDER, Bundle(CONFIG_MAP, service.ca_name, CA_FILE), CA_FILE)
+    tls = service.upstream.tls if service.upstream is not None else None
+    if tls is not None and tls.ca_bundle is not None:
+        _mount(pod, "upstream-ca", UPSTREAM_CA_FOLDER, tls.ca_bundle, CA_FILE)
     return _finished(
         {
             "apiVersion": "apps/v1",
@@ -280,6 +301,17 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
     if service.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in service.image_pull_secrets]
     return spec
+
+
+def _mount(pod: Manifest, name: str, folder: str, bundle: Bundle, file: str) -> None:
+    """Add a key of a Secret or ConfigMap of the pod's namespace as a file; kubelet follows its changes."""
+    items = [{"key": bundle.key, "path": file}]
+    if bundle.kind is SECRET:
+        source: Manifest = {"secret": {"secretName": bundle.name, "defaultMode": 0o440, "items": items}}
+    else:
+        source = {"configMap": {"name": bundle.name, "defaultMode": 0o444, "items": items}}
+    pod["volumes"].append({"name": name, **source})
+    pod["containers"][0]["volumeMounts"].append({"name": name, "mountPath": folder, "readOnly": True})
 
 
 def _container(service: ProtectedService, image: str) -> Manifest:

@@ -100,6 +100,11 @@ def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, 
     return found
 
 
+def upstream_is_itself(service: ProtectedService) -> bool:
+    """Whether requests would go round in a circle."""
+    return service.upstream is not None and service.upstream.is_service(service.child_name, service.meta.namespace)
+
+
 def server_changed(observed: Observed) -> bool:
     """Whether the AuthorizationServer object now names another server than the one that made our client."""
     record, endpoints = observed.ledger, observed.server.published_endpoints if observed.server else None
@@ -118,7 +123,7 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     endpoints = server.published_endpoints if server else None
     if server is None or endpoints is None or record is None or record.client_id is None or server_changed(observed):
         return None
-    if observed.service.upstream is not None and observed.service.upstream.name == observed.service.child_name:
+    if upstream_is_itself(observed.service):
         return None
     service, own = observed.service, server.ca_bundle is not None
     if own and observed.ca_bundle is None and (CONFIG_MAP, service.ca_name) not in observed.children:

@@ -26,6 +26,7 @@ from .observed import (
     projected_keys,
     proved_template,
     server_changed,
+    upstream_is_itself,
     wanted_children,
     wanted_metadata,
     wanted_template,
@@ -104,10 +105,9 @@ def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Bl
 
 
 def _upstream_is_the_service_itself(observed: Observed, settings: Settings, now: float) -> Blocked | None:
-    upstream = observed.service.upstream
-    if upstream is None or upstream.name != observed.service.child_name:
+    if not upstream_is_itself(observed.service):
         return None
-    text = f"spec.upstream.service.name {upstream.name} is the protected Service itself; name the Service behind it"
+    text = f"spec.upstream names {observed.service.child_name}, the protected Service itself; name the one behind it"
     return Blocked(reasons.WORKLOAD_AVAILABLE, UserMustEdit(reasons.UPSTREAM_IS_ITSELF, text))
 
 

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
@@ -129,11 +130,69 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamService:
-    """A Service in the same namespace."""
+class Bundle:
+    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
 
+    kind: Kind
     name: str
+    key: str
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
+        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
+        return cls(kind, source["name"], source["key"])
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTLS:
+    """How an upstream's certificate is judged."""
+
+    ca_bundle: Bundle | None
+    """Only these certificates are trusted then; of the service's own namespace, and mounted by its pods."""
+    server_name: str | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> UpstreamTLS:
+        return cls(Bundle.parse(spec["caBundle"]) if "caBundle" in spec else None, spec.get("serverName"))
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where admitted requests go: a Service in the same namespace, or a URL."""
+
+    service: str | None
     port: int
+    url: str | None
+    timeout: str
+    forward_token: bool
+    identity_headers: Mapping[str, Any] | None  # as in spec
+    tls: UpstreamTLS | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Upstream:
+        service = spec.get("service") or {}
+        return cls(
+            service=service.get("name"),
+            port=service.get("port", 0),
+            url=spec.get("url"),
+            timeout=spec["timeout"],
+            forward_token=spec["forwardToken"],
+            identity_headers=spec.get("identityHeaders"),
+            tls=UpstreamTLS.parse(spec["tls"]) if "tls" in spec else None,
+        )
+
+    def url_from(self, namespace: str) -> str:
+        """Scheme and authority as a pod of this namespace reaches it."""
+        if self.url is not None:
+            return self.url
+        return f"{'http' if self.tls is None else 'https'}://{self.service}.{namespace}.svc:{self.port}"
+
+    def is_service(self, name: str, namespace: str) -> bool:
+        """Whether this is the Service of that name in that namespace, which the upstream's pods are in."""
+        if self.url is None:
+            return self.service == name
+        host = (urlsplit(self.url).hostname or "").rstrip(".").split(".")
+        return host[0] == name and (len(host) == 1 or (host[1] == namespace and host[2:3] in ([], ["svc"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +204,10 @@ class ProtectedService:
     scopes: tuple[str, ...]
     scope_match: str
     audience: str | None
+    resource: str | None
+    rules: Sequence[Mapping[str, Any]]  # as in spec
     demo: bool
-    upstream: UpstreamService | None
-    upstream_timeout: str
+    upstream: Upstream | None
     max_revocation_delay: str
     introspection_timeout: str
     introspection_retries: int
@@ -175,8 +235,6 @@ class ProtectedService:
         """Raises KeyError where a default of the CRD is missing, which only an outdated CRD can cause."""
         meta, spec = Meta.parse(body), body["spec"]
         reference = spec.get("authorizationServerRef")
-        upstream = spec.get("upstream") or {}
-        target = upstream.get("service")
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
         credentials = client.get("credentialsSecret") or {}
         keys = credentials.get("keys") or {}
@@ -186,9 +244,10 @@ class ProtectedService:
             scopes=tuple(spec["scopes"]),
             scope_match=spec["scopeMatch"],
             audience=spec.get("audience"),
+            resource=spec.get("resource"),
+            rules=spec.get("rules") or (),
             demo=spec.get("demo", False),
-            upstream=UpstreamService(target["name"], target["port"]) if target else None,
-            upstream_timeout=upstream.get("timeout", "30s"),
+            upstream=Upstream.parse(spec["upstream"]) if "upstream" in spec else None,
             max_revocation_delay=validation["maxRevocationDelay"],
             introspection_timeout=validation["timeout"],
             introspection_retries=validation["retries"],
@@ -280,20 +339,6 @@ class Rates:
     requests_per_second: int = 20
     burst: int = 40
     concurrency: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
-
-    kind: Kind
-    name: str
-    key: str
-
-    @classmethod
-    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
-        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
-        return cls(kind, source["name"], source["key"])
 
 
 @dataclass(frozen=True, slots=True)
