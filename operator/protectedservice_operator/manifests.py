@@ -43,6 +43,8 @@ POLICY_FILE: Final = "policy.yaml"
 CA_FOLDER: Final = "/etc/protectedservice/ca"
 CA_FILE: Final = "ca.crt"
 UPSTREAM_CA_FOLDER: Final = "/etc/protectedservice/upstream-ca"
+WEBHOOK_FOLDER: Final = "/etc/protectedservice/revocation-webhook"
+WEBHOOK_SECRET: Final = "secret"  # noqa: S105 (a file's name, and a key's)
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
 CLIENT_ID: Final = "client_id"  # files in there, and names in the ledger
 CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
@@ -114,6 +116,10 @@ def policy(service: ProtectedService, server: Server) -> Manifest:
         "timeout": service.introspection_timeout,
         "retries": service.introspection_retries,
     }
+    if service.serves_stale:
+        content["validation"]["serveStale"] = service.serve_stale
+    if service.webhook_secret is not None:
+        content["validation"]["revocationWebhook"] = {"secretFile": f"{WEBHOOK_FOLDER}/{WEBHOOK_SECRET}"}
     authorization_server: Manifest = {
         "endpoints": {"introspection": server.endpoints.introspection},
         "introspection": {"clientAuthentication": server.introspection_authentication},
@@ -245,6 +251,9 @@ def deployment(
     tls = service.upstream.tls if service.upstream is not None else None
     if tls is not None and tls.ca_bundle is not None:
         _mount(pod, "upstream-ca", UPSTREAM_CA_FOLDER, tls.ca_bundle, CA_FILE)
+    if service.webhook_secret is not None:
+        secret = Bundle(SECRET, service.webhook_secret, WEBHOOK_SECRET)
+        _mount(pod, "revocation-webhook", WEBHOOK_FOLDER, secret, WEBHOOK_SECRET)
     return _finished(
         {
             "apiVersion": "apps/v1",

@@ -211,6 +211,8 @@ class ProtectedService:
     max_revocation_delay: str
     introspection_timeout: str
     introspection_retries: int
+    serve_stale: str
+    webhook_secret: str | None
     client_display_name: str | None
     credentials_secret: str
     client_id_key: str  # of the Secret's data
@@ -251,6 +253,8 @@ class ProtectedService:
             max_revocation_delay=validation["maxRevocationDelay"],
             introspection_timeout=validation["timeout"],
             introspection_retries=validation["retries"],
+            serve_stale=validation["serveStale"],
+            webhook_secret=(validation.get("revocationWebhook") or {}).get("secretName"),
             client_display_name=client.get("name"),
             credentials_secret=credentials.get("name") or f"{meta.name}-oauth2-client",
             client_id_key=keys.get("clientId", "client_id"),
@@ -279,6 +283,11 @@ class ProtectedService:
     def at_rest(self) -> bool:
         """Whether nothing of it may be changed: suspended, and not being deleted."""
         return self.suspend and self.meta.deletion_timestamp is None
+
+    @property
+    def serves_stale(self) -> bool:
+        """Whether revoked tokens may be let in for longer while the authorization server is down."""
+        return not self.serve_stale.startswith("0")
 
     @property
     def child_name(self) -> str:

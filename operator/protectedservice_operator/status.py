@@ -27,6 +27,7 @@ from .resource import (
     DEPLOYMENT,
     FINALIZER,
     Condition,
+    ProtectedService,
     find_condition,
     merge_conditions,
     seconds,
@@ -114,7 +115,7 @@ def _suspended(status_: str, reason: str, message: str) -> _Told:
 
 def _server_condition(observed: Observed, settings: Settings) -> _Told:
     if observed.unreachable is not None:
-        return "False", observed.unreachable.reason, observed.unreachable.message
+        return "False", observed.unreachable.reason, observed.unreachable.message + _stale(observed.service)
     return "True", reasons.REACHABLE_NOW, f"AuthorizationServer {observed.reference} answers"
 
 
@@ -199,7 +200,17 @@ def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, 
     if exempt:
         reason = told[reasons.VERIFIED][1]
         return "True", reason, "everything is in place; the service is not verified: " + told[reasons.VERIFIED][2]
-    return "True", reasons.READY_NOW, "registered, deployed and verified"
+    return "True", reasons.READY_NOW, "registered, deployed and verified" + _stale(service)
+
+
+def _stale(service: ProtectedService) -> str:
+    """What spec.validation.serveStale does to the promise, for people."""
+    if not service.serves_stale:
+        return ""
+    return (
+        f"; while the authorization server is down, tokens that were found good are let in up to {service.serve_stale} "
+        f"longer than {service.max_revocation_delay} after their revocation (spec.validation.serveStale)"
+    )
 
 
 def _verification_status(

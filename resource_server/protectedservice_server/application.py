@@ -38,6 +38,10 @@ class Application:
             metrics=metrics,
         )
 
+    def forget(self, token: str) -> None:
+        """Use nothing of what is known of this token (see `Verifier.forget`)."""
+        self._gate.verifier.forget(token)
+
     async def close(self) -> None:
         """Close the connections to upstream and authorization server."""
         await self._gate.close()

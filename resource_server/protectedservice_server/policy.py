@@ -173,6 +173,10 @@ class Validation:
     max_revocation_delay: float = 5.0
     timeout: float = 2.0
     retries: int = 1
+    serve_stale: float = 0.0
+    """Seconds that a known-good answer may be used beyond `max_revocation_delay` where nobody can be asked."""
+    webhook_secret_file: str | None = None
+    """What whoever tells of revoked tokens must send (revocation_webhook.py); None: nobody may."""
 
 
 class ClientAuthentication(StrEnum):

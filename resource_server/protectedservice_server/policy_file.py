@@ -34,6 +34,9 @@ The whole file, with what holds where a line is left out::
       maxRevocationDelay: 5s    # 0s..1h: a request that arrives later than this after a revocation is refused
       timeout: 2s               # whole budget of one introspection, its retries included
       retries: 1                # 0..5: how often a failure to connect is tried again within it
+      serveStale: 0s            # 0s..1h: how much longer a good answer is used while the authorization server is down
+      revocationWebhook:        # none: nobody may. POST /revoked on the management port drops what is known of a token
+        secretFile: /etc/secret # what its caller must send as a bearer token; re-read on change
     authorizationServers:       # exactly one
     - issuer: https://as        # none: an answer's `iss` does not matter
       allowInsecureHTTP: false  # true: plain http endpoints are accepted
@@ -86,6 +89,7 @@ MOST_PATHS: Final = 16
 LONGEST_PATH: Final = 256
 MOST_METHODS: Final = 16
 LONGEST_REVOCATION_DELAY: Final = 3600.0  # seconds
+LONGEST_STALE: Final = 3600.0  # seconds
 LONGEST_TIMEOUT: Final = 3600.0  # seconds
 LONGEST_INTROSPECTION: Final = 60.0  # seconds; callers have given up by then
 MOST_RETRIES: Final = 5
@@ -112,7 +116,7 @@ def parse(text: str, *, embedded: bool = False) -> Policy:
     """The policy in `text` (YAML 1.1 or JSON).
 
     `embedded` is for the middleware in front of an application of one's own: such a policy has neither `demo` nor
-    `upstream`.
+    `upstream`, and no `revocationWebhook`, because there is no management port.
 
     Raises:
         PolicyError: with every fault of the text, each naming its field.
@@ -129,7 +133,7 @@ def parse(text: str, *, embedded: bool = False) -> Policy:
     demo, upstream = False, None
     if not embedded:
         demo, upstream = _backend(root)
-    validation = _validation(root.take("validation"))
+    validation = _validation(root.take("validation"), embedded=embedded)
     server = _authorization_server(root.take("authorizationServers", required=True))
     root.finish()
     faults = root.faults
@@ -302,16 +306,24 @@ def _upstream_tls(node: Node) -> tuple[str | None, str | None]:
     return ca_file, server_name
 
 
-def _validation(node: Node) -> Validation:
+def _validation(node: Node, *, embedded: bool) -> Validation:
     found = Validation(
         max_revocation_delay=node.take("maxRevocationDelay").seconds(
             default=5.0, least=0.0, most=LONGEST_REVOCATION_DELAY
         ),
         timeout=node.take("timeout").seconds(default=2.0, least=0.001, most=LONGEST_INTROSPECTION),
         retries=node.take("retries").whole(default=1, least=0, most=MOST_RETRIES),
+        serve_stale=node.take("serveStale").seconds(default=0.0, least=0.0, most=LONGEST_STALE),
+        webhook_secret_file=None if embedded else _webhook(node.take("revocationWebhook")),
     )
     node.finish()
     return found
+
+
+def _webhook(node: Node) -> str | None:
+    secret_file = node.take("secretFile", required=node.present).text()
+    node.finish()
+    return secret_file
 
 
 def _authorization_server(node: Node) -> AuthorizationServer | None:

@@ -204,6 +204,18 @@ SERVICE_FAULTS = [
     pytest.param(
         {"spec.validation.maxRevocationDelay": "-5s"}, "spec.validation.maxRevocationDelay", id="a negative delay"
     ),
+    pytest.param({"spec.validation.serveStale": "61m"}, "spec.validation.serveStale", id="stale for over an hour"),
+    pytest.param({"spec.validation.serveStale": "1d"}, "spec.validation.serveStale", id="stale for a day"),
+    pytest.param(
+        {"spec.validation.revocationWebhook": {}},
+        "spec.validation.revocationWebhook.secretName",
+        id="a webhook without a secret",
+    ),
+    pytest.param(
+        {"spec.validation.revocationWebhook.secretName": "My_Secret"},
+        "spec.validation.revocationWebhook.secretName",
+        id="a webhook's Secret that cannot be",
+    ),
     pytest.param({"spec.validation.timeout": "31s"}, "spec.validation.timeout", id="introspection over 30 s"),
     pytest.param({"spec.validation.timeout": "10ms"}, "spec.validation.timeout", id="introspection within 10 ms"),
     pytest.param({"spec.validation.retries": 6}, "spec.validation.retries", id="six retries"),
@@ -453,6 +465,11 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
         pytest.param(SERVICE, {"spec.validation.maxRevocationDelay": "0s"}, id="no revocation delay"),
         pytest.param(SERVICE, {"spec.validation.maxRevocationDelay": "3600s"}, id="an hour of delay in seconds"),
         pytest.param(SERVICE, {"spec.upstream.timeout": "1h"}, id="an hour for the upstream"),
+        pytest.param(
+            SERVICE,
+            {"spec.validation.serveStale": "1h", "spec.validation.revocationWebhook.secretName": "a.b"},
+            id="an hour of an outage, and a webhook",
+        ),
         *(
             pytest.param(SERVICE, {"spec.upstream.service": ABSENT, "spec.upstream.url": url}, id=f"upstream {url}")
             for url in ("http://10.0.0.1:65535", "https://a.example./", "http://localhost.example", "http://a_b")

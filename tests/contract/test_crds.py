@@ -55,6 +55,8 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.validation.maxRevocationDelay": "0s",
         "spec.validation.timeout": "1s",
         "spec.validation.retries": 0,
+        "spec.validation.serveStale": "10m",
+        "spec.validation.revocationWebhook.secretName": "webhook",
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
         "spec.client.credentialsSecret.name": "other",

@@ -139,6 +139,10 @@ def test_the_policy_of_every_example_can_be_read(document: dict[str, Any]) -> No
         ),
         pytest.param({"scopes": ["a"], "demo": True, "validation": {"maxRevocationDelay": "0s"}}, id="no delay"),
         pytest.param({"scopes": ["a"], "demo": True, "validation": {"maxRevocationDelay": "3600s"}}, id="an hour"),
+        pytest.param({"scopes": ["a"], "demo": True, "validation": {"serveStale": "1h"}}, id="an hour of an outage"),
+        pytest.param(
+            {"scopes": ["a"], "demo": True, "validation": {"revocationWebhook": {"secretName": "a"}}}, id="a webhook"
+        ),
         pytest.param(
             {"scopes": ["a"], "demo": True, "validation": {"timeout": "100ms", "retries": 0}}, id="the least patience"
         ),

@@ -174,3 +174,35 @@ async def test_an_upstream_of_a_similar_name_is_another_one(url: str) -> None:
     world = await ready_world(upstream={"url": url})
 
     assert world.condition("orders", "Ready") == ("True", "Ready")
+
+
+async def test_serving_stale_answers_is_in_the_policy_and_the_conditions_say_what_it_costs() -> None:
+    world = await ready_world(validation={"maxRevocationDelay": "5s", "serveStale": "10m"})
+
+    assert policy(world)["validation"]["serveStale"] == "10m"
+    assert world.condition("orders", "Ready") == ("True", "Ready")
+    assert "up to 10m longer than 5s" in world.message("orders", "Ready")
+    assert "spec.validation.serveStale" in world.message("orders", "Ready")
+
+
+@pytest.mark.parametrize("nothing", ["0s", "0ms", "0h"])
+async def test_serving_none_is_not_mentioned_anywhere(nothing: str) -> None:
+    world = await ready_world(validation={"serveStale": nothing})
+
+    assert "serveStale" not in policy(world)["validation"]
+    assert "serveStale" not in json.dumps(world.service()["status"])
+
+
+async def test_the_webhook_s_secret_is_mounted_where_the_policy_says() -> None:
+    world = await ready_world(validation={"revocationWebhook": {"secretName": "hook"}})
+    pod = template(world)
+
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "revocation-webhook"]
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "revocation-webhook"]
+    assert volume["secret"] == {
+        "secretName": "hook",
+        "defaultMode": 0o440,
+        "items": [{"key": "secret", "path": "secret"}],
+    }
+    assert policy(world)["validation"]["revocationWebhook"] == {"secretFile": f"{mount['mountPath']}/secret"}
+    assert world.condition("orders", "Ready") == ("True", "Ready")

@@ -42,7 +42,12 @@ upstream:
   forwardToken: true
   identityHeaders: {enabled: false, names: {username: X-User, subject: X-Sub}}
   tls: {caFile: /etc/ca/up.crt, serverName: orders.example}
-validation: {maxRevocationDelay: 0s, timeout: 500ms, retries: 0}
+validation:
+  maxRevocationDelay: 0s
+  timeout: 500ms
+  retries: 0
+  serveStale: 10m
+  revocationWebhook: {secretFile: /etc/secret}
 authorizationServers:
 - issuer: http://as.svc
   allowInsecureHTTP: true
@@ -83,7 +88,7 @@ def test_every_field_is_read() -> None:
         ca_file="/etc/ca/up.crt",
         server_name="orders.example",
     )
-    assert policy.validation == Validation(0.0, 0.5, 0)
+    assert policy.validation == Validation(0.0, 0.5, 0, 600.0, "/etc/secret")
     assert policy.authorization_server.issuer == "http://as.svc"
     assert policy.authorization_server.introspection_endpoint == "http://as.svc/introspect"
 
@@ -149,7 +154,10 @@ _AS = "authorizationServers[0]"
         (["validation"], {"timeout": "0s"}, "validation.timeout: must be from 0.001s to 60s"),
         (["validation"], {"retries": True}, "validation.retries: must be a whole number from 0 to 5"),
         (["validation"], {"retries": 6}, "validation.retries: must be a whole number from 0 to 5"),
-        (["validation"], {"serveStale": "1m"}, "validation.serveStale: unknown key"),
+        (["validation"], {"serveStale": 60}, "validation.serveStale: must be a duration"),
+        (["validation"], {"serveStale": "61m"}, "validation.serveStale: must be from 0s to 3600s"),
+        (["validation"], {"revocationWebhook": {}}, "validation.revocationWebhook.secretFile: is required"),
+        (["validation"], {"revocationWebhook": {"secret": "hunter2"}}, "validation.revocationWebhook.secret: unknown"),
         (["validation"], [], "validation: must be a mapping, not a list"),
         (["authorizationServers"], [], "authorizationServers: must have 1 items, has 0"),
         (["authorizationServers", 0, "issuer"], "https://as?x", f"{_AS}.issuer: must have no query"),
@@ -321,3 +329,11 @@ def test_an_embedded_policy_has_neither_demo_nor_upstream() -> None:
     del document["demo"]
 
     assert not parse(json.dumps(document), embedded=True).demo
+
+
+def test_an_embedded_policy_has_no_webhook_because_there_is_no_management_port() -> None:
+    document = {key: value for key, value in SMALLEST.items() if key != "demo"}
+    document["validation"] = {"revocationWebhook": {"secretFile": "/etc/secret"}}
+
+    with pytest.raises(PolicyError, match=r"validation\.revocationWebhook: unknown key"):
+        parse(json.dumps(document), embedded=True)
