@@ -22,7 +22,7 @@ from .events import Tell
 from .metrics import Metrics
 from .observed import Observed
 from .registration.ledger_entries import LedgerEntries
-from .resource import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, SECRET, Key, Kind, ProtectedService
+from .resource import DEPLOYMENT, FIELD_MANAGER, SECRET, Key, Kind, ProtectedService
 
 logger = logging.getLogger(__name__)
 
@@ -190,8 +190,8 @@ class Children:
 
     async def prune(self, step: steps.Prune, observed: Observed) -> None:
         namespace = observed.service.meta.namespace
-        await self._cluster.delete(CONFIG_MAP, namespace, step.name, uid=step.uid)
-        self._cache.remove(CONFIG_MAP, dict(observed.children[CONFIG_MAP, step.name]))
+        await self._cluster.delete(step.kind, namespace, step.name, uid=step.uid)
+        self._cache.remove(step.kind, dict(observed.children[step.kind, step.name]))
 
     async def project(self, step: steps.Project, observed: Observed) -> None:
         """Write the tenant's Secret from the ledger, read live: the cache holds no secret."""

@@ -18,6 +18,7 @@ from .resource import (
     DEPLOYMENT,
     NAMESPACE,
     POD,
+    POD_DISRUPTION_BUDGET,
     PROTECTED_SERVICE,
     SECRET,
     SERVICE,
@@ -30,7 +31,7 @@ from .resource import (
 )
 from .verification import Verifier
 
-_CHILDREN = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
+_CHILDREN = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, POD_DISRUPTION_BUDGET)
 
 
 class Gatherer:

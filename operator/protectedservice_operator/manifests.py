@@ -26,6 +26,7 @@ from .resource import (
     LABEL_NAME,
     LABEL_WATCH,
     MANAGED_BY,
+    POD_DISRUPTION_BUDGET,
     PROTECTED_SERVICE,
     SECRET,
     Bundle,
@@ -278,6 +279,22 @@ def deployment(
     )
 
 
+def pod_disruption_budget(service: ProtectedService, budget: Mapping[str, Any]) -> Manifest:
+    """How many pods evictions must leave. A pod that is not ready serves nobody: it may always go."""
+    return _finished(
+        {
+            "apiVersion": POD_DISRUPTION_BUDGET.api_version,
+            "kind": POD_DISRUPTION_BUDGET.kind,
+            "metadata": _metadata(service, service.child_name),
+            "spec": {
+                **budget,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": selector(service)},
+            },
+        }
+    )
+
+
 def template_hash(deployment_manifest: Mapping[str, Any]) -> str:
     """Which proof a pod needs: equal iff policy, client, image and the rest of the pod's template are equal."""
     return digest(deployment_manifest["spec"]["template"])
@@ -290,7 +307,7 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
         "items": [{"key": key, "path": file} for key, file in credentials_keys(service).items()],
     }
     spec: Manifest = {
-        "serviceAccountName": service.child_name,
+        "serviceAccountName": service.workload.service_account or service.child_name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": DRAIN_SECONDS,
@@ -307,6 +324,7 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
             {"name": "credentials", "secret": secret},
         ],
     }
+    spec |= service.workload.scheduling(selector(service))
     if service.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in service.image_pull_secrets]
     return spec

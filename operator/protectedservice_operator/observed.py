@@ -17,6 +17,7 @@ from .registration.names import client_name, tag
 from .resource import (
     CONFIG_MAP,
     DEPLOYMENT,
+    POD_DISRUPTION_BUDGET,
     SERVICE,
     SERVICE_ACCOUNT,
     AuthorizationServer,
@@ -136,12 +137,14 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     deployment = manifests.deployment(service, settings.server_image, name, client_id, own_authorities=own)
     # Certificates that cannot be read now leave those in force that were copied before.
     authorities = [] if observed.ca_bundle is None else [manifests.ca_config_map(service, observed.ca_bundle)]
+    account, budget = service.workload.service_account, service.workload.disruption_budget
     return [
         (CONFIG_MAP, policy),
         *((CONFIG_MAP, manifest) for manifest in authorities),
-        (SERVICE_ACCOUNT, manifests.service_account(service)),
+        *([(SERVICE_ACCOUNT, manifests.service_account(service))] if account is None else []),
         (DEPLOYMENT, deployment),
         (SERVICE, manifests.service(service)),
+        *([(POD_DISRUPTION_BUDGET, manifests.pod_disruption_budget(service, budget))] if budget is not None else []),
     ]
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from .workload import Workload
+
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
@@ -47,6 +49,7 @@ class Kind:
 PROTECTED_SERVICE: Final = Kind(GROUP, VERSION, "protectedservices", "ProtectedService")
 AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "AuthorizationServer")
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
+POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 SERVICE: Final = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
@@ -66,6 +69,7 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
     SERVICE: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     SERVICE_ACCOUNT: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    POD_DISRUPTION_BUDGET: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
 }
 
@@ -222,6 +226,7 @@ class ProtectedService:
     retains_client: bool  # a deletion leaves the client registered
     replicas: int
     resources: Mapping[str, Any]
+    workload: Workload
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
@@ -264,6 +269,7 @@ class ProtectedService:
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             replicas=workload["replicas"],
             resources=workload["resources"],
+            workload=Workload.parse(workload),
             pod_labels=workload.get("podLabels") or {},
             pod_annotations=workload.get("podAnnotations") or {},
             image_pull_secrets=tuple(secret["name"] for secret in workload.get("imagePullSecrets") or ()),
@@ -291,7 +297,7 @@ class ProtectedService:
 
     @property
     def child_name(self) -> str:
-        """Name of the Deployment, the Service and the ServiceAccount."""
+        """Name of the Deployment, the Service, the ServiceAccount and the PodDisruptionBudget."""
         return f"{self.meta.name}-protected"
 
     @property

@@ -248,6 +248,62 @@ SERVICE_FAULTS = [
         "spec.authorizationServerRef.name",
         id="a reference without a name",
     ),
+    pytest.param(
+        {"spec.workload.podDisruptionBudget": {}}, "spec.workload.podDisruptionBudget", id="a budget of nothing"
+    ),
+    pytest.param(
+        {"spec.workload.podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}},
+        "spec.workload.podDisruptionBudget",
+        id="a budget said twice",
+    ),
+    pytest.param(
+        {"spec.workload.podDisruptionBudget": {"minAvailable": "101%"}},
+        "spec.workload.podDisruptionBudget.minAvailable",
+        id="a budget over everything",
+    ),
+    pytest.param(
+        {"spec.workload.nodeSelector": {"a b": "c"}}, "spec.workload.nodeSelector", id="a node's label with a space"
+    ),
+    pytest.param(
+        {"spec.workload.tolerations": [{"operator": "Equal"}]},
+        "spec.workload.tolerations[0].operator",
+        id="no taint's key",
+    ),
+    pytest.param(
+        {"spec.workload.tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
+        "spec.workload.tolerations[0].value",
+        id="a taint's value for Exists",
+    ),
+    pytest.param(
+        {"spec.workload.tolerations": [{"key": "a", "tolerationSeconds": 5}]},
+        "spec.workload.tolerations[0].tolerationSeconds",
+        id="seconds without NoExecute",
+    ),
+    pytest.param(
+        {"spec.workload.affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}},
+        "nodeSelectorTerms",
+        id="affinity without terms",
+    ),
+    pytest.param(
+        {"spec.workload.topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1}]},
+        "spec.workload.topologySpreadConstraints[0].whenUnsatisfiable",
+        id="a constraint without a consequence",
+    ),
+    pytest.param(
+        {
+            "spec.workload.topologySpreadConstraints": [
+                {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2}
+            ]
+        },
+        "spec.workload.topologySpreadConstraints[0].minDomains",
+        id="domains for what is only wished for",
+    ),
+    pytest.param(
+        {"spec.workload.priorityClassName": "High"}, "spec.workload.priorityClassName", id="a class in capitals"
+    ),
+    pytest.param(
+        {"spec.workload.serviceAccountName": "a b"}, "spec.workload.serviceAccountName", id="no account's name"
+    ),
     pytest.param({"spec.workload.replicas": 51}, "spec.workload.replicas", id="51 replicas"),
     pytest.param({"spec.workload.replicas": -1}, "spec.workload.replicas", id="a negative number of replicas"),
     pytest.param(
@@ -508,6 +564,40 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
         ),
         pytest.param(SERVICE, {"spec.client.name": "Bestellungen für Köln"}, id="a display name in German"),
         pytest.param(SERVICE, {"spec.workload.replicas": 0}, id="scaled to zero"),
+        pytest.param(
+            SERVICE,
+            {
+                "spec.workload.nodeSelector": {"example.com/pool": ""},
+                "spec.workload.tolerations": [
+                    {"operator": "Exists"},
+                    {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 0},
+                ],
+                "spec.workload.affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}
+                            ]
+                        }
+                    },
+                    "podAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": [
+                            {
+                                "topologyKey": "zone",
+                                "namespaces": ["a"],
+                                "namespaceSelector": {"matchLabels": {"a": "b"}},
+                            }
+                        ]
+                    },
+                },
+                "spec.workload.topologySpreadConstraints": [
+                    {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "minDomains": 2},
+                    {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
+                ],
+                "spec.workload.podDisruptionBudget": {"maxUnavailable": "100%"},
+            },
+            id="pods that stand where they are told",
+        ),
         pytest.param(
             SERVICE,
             {"spec.workload.podLabels": {"team": "", "example.com/a.b_c-d": "A.b", "xprotectedservice.dev/a": "b"}},

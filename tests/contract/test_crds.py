@@ -74,6 +74,20 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.workload.podAnnotations{}": {"team": "a"},
         "spec.workload.imagePullSecrets[].name": "registry",
         "spec.workload.logLevel": "debug",
+        "spec.workload.nodeSelector{}": {"pool": "edge"},
+        "spec.workload.tolerations[].key": "edge",
+        "spec.workload.tolerations[].operator": "Exists",
+        "spec.workload.tolerations[].value": "a",
+        "spec.workload.tolerations[].effect": "NoExecute",
+        "spec.workload.tolerations[].tolerationSeconds": 60,
+        "spec.workload.topologySpreadConstraints[].topologyKey": "topology.kubernetes.io/zone",
+        "spec.workload.topologySpreadConstraints[].maxSkew": 1,
+        "spec.workload.topologySpreadConstraints[].whenUnsatisfiable": "DoNotSchedule",
+        "spec.workload.topologySpreadConstraints[].minDomains": 3,
+        "spec.workload.priorityClassName": "high",
+        "spec.workload.serviceAccountName": "edge",
+        "spec.workload.podDisruptionBudget.minAvailable": 1,
+        "spec.workload.podDisruptionBudget.maxUnavailable": "50%",
         "spec.service.type": "NodePort",
         "spec.service.annotations{}": {"team": "a"},
         "spec.suspend": True,
@@ -108,6 +122,10 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.limits.concurrency": 1,
     },
 }
+
+
+# Affinity is Kubernetes' own structure, and copied whole: any value will do.
+_ANY: Final[dict[str, Any]] = {"integer": 7, "string": "In", "object": {"a": "b"}}
 
 
 def leaves(kind: str, part: str) -> list[tuple[str, Schema]]:
@@ -215,6 +233,12 @@ def test_columns_are_those_of_the_design() -> None:
         "ProtectedService": [("Ready", 0), ("Reason", 0), ("Client", 0), ("Scopes", 0), ("URL", 1), ("Age", 0)],
         "AuthorizationServer": [("Ready", 0), ("Reason", 0), ("Issuer", 0), ("Clients", 0), ("Age", 0)],
     }
+
+
+OTHER_VALUES["ProtectedService"] |= {
+    path: _ANY["object"] if path.endswith("{}") else _ANY[node["type"]]
+    for path, node in leaves("ProtectedService", "spec.workload.affinity")
+}
 
 
 def parsed(kind: str, spec: dict[str, Any]) -> object:

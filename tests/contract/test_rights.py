@@ -70,6 +70,9 @@ def test_the_operator_may_write_exactly_this_everywhere() -> None:
         ("", "configmaps", "create"),
         ("", "configmaps", "patch"),
         ("", "configmaps", "delete"),
+        ("policy", "poddisruptionbudgets", "create"),
+        ("policy", "poddisruptionbudgets", "patch"),
+        ("policy", "poddisruptionbudgets", "delete"),
         ("", "events", "create"),
     }
 
