@@ -29,8 +29,8 @@ from .resource import (
     POD_DISRUPTION_BUDGET,
     PROTECTED_SERVICE,
     SECRET,
-    Bundle,
     Endpoints,
+    Kind,
     ProtectedService,
     Upstream,
 )
@@ -44,6 +44,8 @@ POLICY_FILE: Final = "policy.yaml"
 CA_FOLDER: Final = "/etc/protectedservice/ca"
 CA_FILE: Final = "ca.crt"
 UPSTREAM_CA_FOLDER: Final = "/etc/protectedservice/upstream-ca"
+TLS_FOLDER: Final = "/etc/protectedservice/tls"
+TLS_FILES: Final = ("tls.crt", "tls.key")  # and keys of a Secret of type kubernetes.io/tls
 WEBHOOK_FOLDER: Final = "/etc/protectedservice/revocation-webhook"
 WEBHOOK_SECRET: Final = "secret"  # noqa: S105 (a file's name, and a key's)
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
@@ -248,13 +250,17 @@ def deployment(
     """The resource server. A changed policy or client changes the template and so rolls the pods."""
     pod = _pod_spec(service, image, config_map_name)
     if own_authorities:
-        _mount(pod, "ca", CA_FOLDER, Bundle(CONFIG_MAP, service.ca_name, CA_FILE), CA_FILE)
+        _mount(pod, "ca", CA_FOLDER, CONFIG_MAP, service.ca_name, {CA_FILE: CA_FILE})
     tls = service.upstream.tls if service.upstream is not None else None
     if tls is not None and tls.ca_bundle is not None:
-        _mount(pod, "upstream-ca", UPSTREAM_CA_FOLDER, tls.ca_bundle, CA_FILE)
+        bundle = tls.ca_bundle
+        _mount(pod, "upstream-ca", UPSTREAM_CA_FOLDER, bundle.kind, bundle.name, {bundle.key: CA_FILE})
     if service.webhook_secret is not None:
-        secret = Bundle(SECRET, service.webhook_secret, WEBHOOK_SECRET)
-        _mount(pod, "revocation-webhook", WEBHOOK_FOLDER, secret, WEBHOOK_SECRET)
+        files = {WEBHOOK_SECRET: WEBHOOK_SECRET}
+        _mount(pod, "revocation-webhook", WEBHOOK_FOLDER, SECRET, service.webhook_secret, files)
+    if service.workload.tls_secret is not None:
+        _mount(pod, "tls", TLS_FOLDER, SECRET, service.workload.tls_secret, {file: file for file in TLS_FILES})
+        pod["containers"][0]["env"].append({"name": "PROTECTEDSERVICE_TLS", "value": TLS_FOLDER})
     return _finished(
         {
             "apiVersion": "apps/v1",
@@ -330,15 +336,15 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
     return spec
 
 
-def _mount(pod: Manifest, name: str, folder: str, bundle: Bundle, file: str) -> None:
-    """Add a key of a Secret or ConfigMap of the pod's namespace as a file; kubelet follows its changes."""
-    items = [{"key": bundle.key, "path": file}]
-    if bundle.kind is SECRET:
-        source: Manifest = {"secret": {"secretName": bundle.name, "defaultMode": 0o440, "items": items}}
+def _mount(pod: Manifest, volume: str, folder: str, kind: Kind, name: str, files: Mapping[str, str]) -> None:
+    """Add keys of a Secret or ConfigMap of the pod's namespace as files; kubelet follows its changes."""
+    items = [{"key": key, "path": file} for key, file in files.items()]
+    if kind is SECRET:
+        source: Manifest = {"secret": {"secretName": name, "defaultMode": 0o440, "items": items}}
     else:
-        source = {"configMap": {"name": bundle.name, "defaultMode": 0o444, "items": items}}
-    pod["volumes"].append({"name": name, **source})
-    pod["containers"][0]["volumeMounts"].append({"name": name, "mountPath": folder, "readOnly": True})
+        source = {"configMap": {"name": name, "defaultMode": 0o444, "items": items}}
+    pod["volumes"].append({"name": volume, **source})
+    pod["containers"][0]["volumeMounts"].append({"name": volume, "mountPath": folder, "readOnly": True})
 
 
 def _container(service: ProtectedService, image: str) -> Manifest:

@@ -308,8 +308,9 @@ class ProtectedService:
     @property
     def url(self) -> str:
         """Where callers inside the cluster reach the service."""
-        port = "" if self.service_port == 80 else f":{self.service_port}"
-        return f"http://{self.child_name}.{self.meta.namespace}.svc{port}"
+        scheme, usual = ("http", 80) if self.workload.tls_secret is None else ("https", 443)
+        port = "" if self.service_port == usual else f":{self.service_port}"
+        return f"{scheme}://{self.child_name}.{self.meta.namespace}.svc{port}"
 
     @property
     def recorded_server(self) -> Reference | None:

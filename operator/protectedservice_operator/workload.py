@@ -19,6 +19,8 @@ class Workload:
     spread: tuple[Mapping[str, Any], ...]
     service_account: str | None
     disruption_budget: Mapping[str, Any] | None
+    tls_secret: str | None
+    """Of type kubernetes.io/tls; then the service port speaks TLS."""
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any]) -> Workload:
@@ -27,6 +29,7 @@ class Workload:
             spread=tuple(spec.get("topologySpreadConstraints") or ()),
             service_account=spec.get("serviceAccountName"),
             disruption_budget=spec.get("podDisruptionBudget"),
+            tls_secret=(spec.get("tls") or {}).get("secretName"),
         )
 
     def scheduling(self, selector: Mapping[str, str]) -> dict[str, Any]:

@@ -298,6 +298,7 @@ SERVICE_FAULTS = [
         "spec.workload.topologySpreadConstraints[0].minDomains",
         id="domains for what is only wished for",
     ),
+    pytest.param({"spec.workload.tls": {}}, "spec.workload.tls.secretName", id="TLS without a certificate"),
     pytest.param(
         {"spec.workload.priorityClassName": "High"}, "spec.workload.priorityClassName", id="a class in capitals"
     ),

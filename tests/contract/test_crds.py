@@ -86,6 +86,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.workload.topologySpreadConstraints[].minDomains": 3,
         "spec.workload.priorityClassName": "high",
         "spec.workload.serviceAccountName": "edge",
+        "spec.workload.tls.secretName": "certificate",
         "spec.workload.podDisruptionBudget.minAvailable": 1,
         "spec.workload.podDisruptionBudget.maxUnavailable": "50%",
         "spec.service.type": "NodePort",
