@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .resource import (
+    ANNOTATION_AUTOSCALED,
     ANNOTATION_DESIRED_HASH,
     COMPONENT_CREDENTIALS,
     COMPONENT_SERVER,
     CONFIG_MAP,
     GROUP,
+    HORIZONTAL_POD_AUTOSCALER,
     LABEL_COMPONENT,
     LABEL_MANAGED_BY,
     LABEL_NAME,
@@ -34,6 +36,7 @@ from .resource import (
     ProtectedService,
     Upstream,
 )
+from .workload import Autoscaling
 
 Manifest = dict[str, Any]
 
@@ -261,13 +264,17 @@ def deployment(
     if service.workload.tls_secret is not None:
         _mount(pod, "tls", TLS_FOLDER, SECRET, service.workload.tls_secret, {file: file for file in TLS_FILES})
         pod["containers"][0]["env"].append({"name": "PROTECTEDSERVICE_TLS", "value": TLS_FOLDER})
+    metadata = _metadata(service, service.child_name)
+    replicas: Manifest = {"replicas": service.replicas}
+    if service.workload.autoscaling is not None:
+        metadata["annotations"], replicas = {ANNOTATION_AUTOSCALED: "true"}, {}
     return _finished(
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": _metadata(service, service.child_name),
+            "metadata": metadata,
             "spec": {
-                "replicas": service.replicas,
+                **replicas,
                 "revisionHistoryLimit": 2,
                 "selector": {"matchLabels": selector(service)},
                 # Never fewer than declared: with one replica, the new pod serves before the old one goes.
@@ -280,6 +287,24 @@ def deployment(
                     },
                     "spec": pod,
                 },
+            },
+        }
+    )
+
+
+def horizontal_pod_autoscaler(service: ProtectedService, autoscaling: Autoscaling) -> Manifest:
+    """Who says how many pods there are."""
+    target = {"type": "Utilization", "averageUtilization": autoscaling.cpu_utilization}
+    return _finished(
+        {
+            "apiVersion": HORIZONTAL_POD_AUTOSCALER.api_version,
+            "kind": HORIZONTAL_POD_AUTOSCALER.kind,
+            "metadata": _metadata(service, service.child_name),
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.child_name},
+                "minReplicas": autoscaling.least,
+                "maxReplicas": autoscaling.most,
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
             },
         }
     )

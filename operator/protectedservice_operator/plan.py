@@ -34,7 +34,15 @@ from .observed import (
 )
 from .registration.driver import ClientMetadata
 from .registration.ledger import Record, State
-from .resource import ANNOTATION_DESIRED_HASH, CONFIG_MAP, FINALIZER, POD_DISRUPTION_BUDGET, Kind, find_condition
+from .resource import (
+    ANNOTATION_DESIRED_HASH,
+    CONFIG_MAP,
+    FINALIZER,
+    HORIZONTAL_POD_AUTOSCALER,
+    POD_DISRUPTION_BUDGET,
+    Kind,
+    find_condition,
+)
 from .steps import (
     AddFinalizer,
     Apply,
@@ -58,7 +66,7 @@ ADMINISTRATOR_RETRY: Final = 60.0
 # Old policies kept beside the one in use: enough for one rollback of a Deployment.
 KEPT_CONFIG_MAPS: Final = 2
 # Kinds of children that are deleted when spec wants them no more.
-_OPTIONAL: Final = (POD_DISRUPTION_BUDGET,)
+_OPTIONAL: Final = (HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET)
 
 
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
@@ -256,7 +264,7 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
 
 def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
     template = wanted_template(observed, settings)
-    if template is None or not settings.verification or observed.service.replicas == 0 or observed.proof_running:
+    if template is None or not settings.verification or observed.service.scaled_to_zero or observed.proof_running:
         return None
     if not workload_available(observed, settings) or observed.unreachable is not None:
         return None

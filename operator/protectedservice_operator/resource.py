@@ -15,7 +15,9 @@ GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
 FIELD_MANAGER: Final = "protectedservice-operator"
+REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+ANNOTATION_AUTOSCALED: Final = f"{GROUP}/autoscaled"  # at a Deployment whose number of replicas is not ours
 
 LABEL_NAME: Final = f"{GROUP}/name"
 LABEL_COMPONENT: Final = f"{GROUP}/component"
@@ -50,6 +52,7 @@ PROTECTED_SERVICE: Final = Kind(GROUP, VERSION, "protectedservices", "ProtectedS
 AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "AuthorizationServer")
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
 POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 SERVICE: Final = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
@@ -70,6 +73,7 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
     SERVICE_ACCOUNT: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD_DISRUPTION_BUDGET: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    HORIZONTAL_POD_AUTOSCALER: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
 }
 
@@ -291,13 +295,18 @@ class ProtectedService:
         return self.suspend and self.meta.deletion_timestamp is None
 
     @property
+    def scaled_to_zero(self) -> bool:
+        """Whether no pod is wanted."""
+        return self.replicas == 0 and self.workload.autoscaling is None
+
+    @property
     def serves_stale(self) -> bool:
         """Whether revoked tokens may be let in for longer while the authorization server is down."""
         return not self.serve_stale.startswith("0")
 
     @property
     def child_name(self) -> str:
-        """Name of the Deployment, the Service, the ServiceAccount and the PodDisruptionBudget."""
+        """Name of every child but ConfigMaps and the Secret."""
         return f"{self.meta.name}-protected"
 
     @property

@@ -12,6 +12,19 @@ _POD_FIELDS: Final = ("nodeSelector", "tolerations", "affinity", "priorityClassN
 
 
 @dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """Between how many pods, and at which use of CPU (percent of what each requests)."""
+
+    least: int
+    most: int
+    cpu_utilization: int
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Autoscaling:
+        return cls(spec["min"], spec["max"], spec["targetCPUUtilization"])
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """Fields of spec.workload; None or empty where they are absent."""
 
@@ -21,6 +34,8 @@ class Workload:
     disruption_budget: Mapping[str, Any] | None
     tls_secret: str | None
     """Of type kubernetes.io/tls; then the service port speaks TLS."""
+    autoscaling: Autoscaling | None
+    """The number of pods is then not the operator's."""
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any]) -> Workload:
@@ -30,6 +45,7 @@ class Workload:
             service_account=spec.get("serviceAccountName"),
             disruption_budget=spec.get("podDisruptionBudget"),
             tls_secret=(spec.get("tls") or {}).get("secretName"),
+            autoscaling=Autoscaling.parse(spec["autoscaling"]) if "autoscaling" in spec else None,
         )
 
     def scheduling(self, selector: Mapping[str, str]) -> dict[str, Any]:

@@ -298,6 +298,14 @@ SERVICE_FAULTS = [
         "spec.workload.topologySpreadConstraints[0].minDomains",
         id="domains for what is only wished for",
     ),
+    pytest.param({"spec.workload.autoscaling": {"min": 2}}, "spec.workload.autoscaling.max", id="no most of pods"),
+    pytest.param(
+        {"spec.workload.autoscaling": {"max": 1}}, "spec.workload.autoscaling.max", id="a most below the least"
+    ),
+    pytest.param({"spec.workload.autoscaling": {"max": 51}}, "spec.workload.autoscaling.max", id="51 pods at most"),
+    pytest.param(
+        {"spec.workload.autoscaling": {"min": 0, "max": 2}}, "spec.workload.autoscaling.min", id="no pod at least"
+    ),
     pytest.param({"spec.workload.tls": {}}, "spec.workload.tls.secretName", id="TLS without a certificate"),
     pytest.param(
         {"spec.workload.priorityClassName": "High"}, "spec.workload.priorityClassName", id="a class in capitals"
@@ -596,6 +604,7 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
                     {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
                 ],
                 "spec.workload.podDisruptionBudget": {"maxUnavailable": "100%"},
+                "spec.workload.autoscaling": {"min": 50, "max": 50, "targetCPUUtilization": 10000},
             },
             id="pods that stand where they are told",
         ),

@@ -86,6 +86,9 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.workload.topologySpreadConstraints[].minDomains": 3,
         "spec.workload.priorityClassName": "high",
         "spec.workload.serviceAccountName": "edge",
+        "spec.workload.autoscaling.min": 3,
+        "spec.workload.autoscaling.max": 9,
+        "spec.workload.autoscaling.targetCPUUtilization": 50,
         "spec.workload.tls.secretName": "certificate",
         "spec.workload.podDisruptionBudget.minAvailable": 1,
         "spec.workload.podDisruptionBudget.maxUnavailable": "50%",
@@ -273,6 +276,8 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
         own = {"adminUrl": "https://admin.example", "realm": "master"}
         spec = {**spec, "registration": {path.split(".")[2]: own}}
 
+    if path.startswith("spec.workload.autoscaling.") and not path.endswith(".max"):  # read only beside a most
+        spec = with_value(spec, "spec.workload.autoscaling.max", 8)
     if ".tls.caBundle." in path and path.endswith(".key"):  # likewise
         spec = with_value(spec, f"{path.removesuffix('key')}name", "authorities")
 
