@@ -216,6 +216,14 @@ class Product:
             "--for=condition=Ready", f"--timeout={timeout:.0f}s", timeout=timeout + 10,
         )  # fmt: skip
 
+    def set_operator_environment(self, name: str, value: str | None) -> None:
+        """Run the operator with this variable, or None: without it; returns when it runs."""
+        deployment = f"deployment/{OPERATOR}"
+        assignment = f"{name}-" if value is None else f"{name}={value}"
+        self.kubectl.run("set", "env", deployment, f"--namespace={SYSTEM}", assignment)
+        self.kubectl.run("rollout", "status", deployment, f"--namespace={SYSTEM}", "--timeout=120s", timeout=130)
+        self.operator_runs()
+
     def audited_writes(self, since: float) -> list[dict[str, Any]]:
         """What the operator wrote since then (seconds since the epoch), by the API server's audit log."""
         found = []
