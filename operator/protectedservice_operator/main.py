@@ -26,7 +26,7 @@ from .handlers import kopf_settings, make_registry
 from .management import Management
 from .metrics import Metrics
 from .reconcile import Reconcile
-from .registration.registrar import Registrar
+from .registration.ledger_entries import LedgerEntries
 from .resource import Key, Reference
 from .runtime import Runtime, StartFailed, identify_cluster
 from .settings import BadSettings, Settings
@@ -112,14 +112,14 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
     closing.push_async_callback(servers.aclose)
     verifier = Verifier(wake, interval=config.verification_interval)
     closing.push_async_callback(verifier.aclose)
-    registrar = Registrar(cluster, cache, config.namespace, uncertain=metrics.registration_uncertain.inc)
-    closing.push_async_callback(registrar.drain)
+    entries = LedgerEntries(cluster, cache, config.namespace, uncertain=metrics.registration_uncertain.inc)
+    closing.push_async_callback(entries.drain)
     reconcile = Reconcile(
         cluster,
         cache,
         servers,
         verifier,
-        registrar,
+        entries,
         events,
         facts,
         namespace=config.namespace,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from . import manifests, reasons
@@ -25,6 +25,9 @@ from .resource import (
     Reference,
     find_condition,
 )
+
+# How long a server that honours Idempotency-Key is trusted to remember it (design: 24 h).
+IDEMPOTENCY_WINDOW: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +209,11 @@ def workload_available(observed: Observed, settings: Settings) -> bool:
         return False
     manifest = next(manifest for kind, manifest in wanted if kind is DEPLOYMENT)
     return not differs(manifest, live) and rolled_out(observed)
+
+
+def is_repeatable(observed: Observed, age: float) -> bool:
+    """Whether an interrupted registration of this age can be sent again without making a second client."""
+    server = observed.server
+    if server is None:
+        return False
+    return server.chooses_client_ids or (server.idempotency_honoured and age < IDEMPOTENCY_WINDOW)

@@ -31,8 +31,8 @@ from protectedservice_operator.observed import Settings
 from protectedservice_operator.reconcile import Reconcile
 from protectedservice_operator.registration.breaker import Breaker
 from protectedservice_operator.registration.ledger import Entry, secret_name
+from protectedservice_operator.registration.ledger_entries import LedgerEntries
 from protectedservice_operator.registration.limits import Limits
-from protectedservice_operator.registration.registrar import Registrar
 from protectedservice_operator.registration.remote import Remote
 from protectedservice_operator.resource import (
     AUTHORIZATION_SERVER,
@@ -151,7 +151,7 @@ class World:
         self.verifier = _Verifier(
             self.wake, clock=clock, wall=clock, sleep=self._sleep, jitter=lambda: 0.5, transport=self._pods()
         )
-        registrar = Registrar(
+        entries = LedgerEntries(
             self.cluster,
             self.cache,
             OPERATOR_NAMESPACE,
@@ -164,7 +164,7 @@ class World:
             self.cache,
             self.servers,
             self.verifier,
-            registrar,
+            entries,
             events,
             self.settings,
             namespace=OPERATOR_NAMESPACE,
