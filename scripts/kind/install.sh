@@ -8,7 +8,7 @@ install_product() {
   logged crds kubectl apply --server-side --force-conflicts -k crds
   kubectl kustomize crds | logged crds-wait kubectl wait --for=condition=Established --timeout=60s -f -
   registration_secret
-  if kubectl kustomize "k8s/overlays/$1" | grep -q 'name: authorization-server-database$'; then database_secret; fi
+  if kubectl kustomize "k8s/overlays/$1" | grep 'name: authorization-server-database$' >/dev/null; then database_secret; fi
   note "k8s/overlays/$1"
   logged overlay kubectl apply --server-side --force-conflicts -k "k8s/overlays/$1"
   local namespace workload
