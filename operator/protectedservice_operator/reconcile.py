@@ -44,17 +44,19 @@ from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
     FINALIZER,
+    LEDGER,
     PROTECTED_SERVICE,
+    SWEEP,
     Key,
     ProtectedService,
     find_condition,
 )
+from .sweep import OrphanSweep
 from .verification import Subject, Verifier
 
 logger = logging.getLogger(__name__)
 
 STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
-LEDGER: Final = "Ledger"  # Key.kind of ledger entries whose object is gone
 
 
 class Reconcile:
@@ -69,6 +71,7 @@ class Reconcile:
         entries: LedgerEntries,
         events: Recorder,
         settings: Settings,
+        sweep: OrphanSweep,
         *,
         namespace: str,
         wake: Callable[[Key], None],
@@ -79,7 +82,7 @@ class Reconcile:
     ) -> None:
         self._cluster, self._cache, self._servers, self._verifier = cluster, cache, servers, verifier
         self._entries, self._events, self._settings, self._wake = entries, events, settings, wake
-        self._wall = wall
+        self._sweep, self._wall = sweep, wall
         self._namespace = namespace
         self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
         self._children = Children(
@@ -104,11 +107,12 @@ class Reconcile:
 
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
-        match key.kind:
-            case AUTHORIZATION_SERVER.kind:
-                return await self._servers.reconcile(key)
-            case "Ledger":
-                return await self._clients.finish_leftover(key)
+        if key.kind == AUTHORIZATION_SERVER.kind:
+            return await self._servers.reconcile(key)
+        if key.kind == LEDGER:
+            return await self._clients.finish_leftover(key)
+        if key.kind == SWEEP:
+            return await self._sweep.sweep()
         service = self._gatherer.service(key)
         uid = self._uids.get(key)
         if uid is not None and (service is None or service.meta.uid != uid):
