@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import manifests, plan, reasons, status
-from .authorization_servers import AuthorizationServers, Connection
+from . import manifests, plan, plan_deletion, reasons, status, steps
+from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
+from .clients import Clients
 from .cluster_api import ClusterApi
 from .errors import (
     AdministratorMustAct,
@@ -30,30 +32,34 @@ from .errors import (
     Wait,
     foreign_text,
 )
-from .events import EventType, Recorder, Tell
-from .gather import Gatherer, ledger_record
+from .events import EventType, Recorder
+from .gather import Gatherer
 from .metrics import Metrics
-from .observed import Observed, Settings, wanted_metadata
+from .observed import Observed, Settings
+from .pod_certificate import pinned
+from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration, RegistrationRefused
 from .registration.ledger import State, secret_name
+from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
     FINALIZER,
+    LEDGER,
     PROTECTED_SERVICE,
     SECRET,
+    SWEEP,
     Key,
     ProtectedService,
-    Reference,
     find_condition,
 )
+from .sweep import OrphanSweep
 from .verification import Subject, Verifier
 
 logger = logging.getLogger(__name__)
 
 STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
-LEDGER: Final = "Ledger"  # Key.kind of ledger entries whose object is gone
 
 
 class Reconcile:
@@ -65,9 +71,10 @@ class Reconcile:
         cache: Cache,
         servers: AuthorizationServers,
         verifier: Verifier,
-        registrar: Registrar,
+        entries: LedgerEntries,
         events: Recorder,
         settings: Settings,
+        sweep: OrphanSweep,
         *,
         namespace: str,
         wake: Callable[[Key], None],
@@ -77,12 +84,24 @@ class Reconcile:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster, self._cache, self._servers, self._verifier = cluster, cache, servers, verifier
-        self._registrar, self._events, self._settings, self._wake = registrar, events, settings, wake
-        self._metrics, self._wall = metrics, wall
+        self._entries, self._events, self._settings, self._wake = entries, events, settings, wake
+        self._sweep, self._wall = sweep, wall
         self._namespace = namespace
         self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
         self._children = Children(
-            cluster, cache, registrar, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
+            cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
+        )
+        self._clients = Clients(
+            cluster,
+            cache,
+            servers,
+            Registrar(entries),
+            Deregistrar(entries),
+            events,
+            self._gatherer,
+            settings,
+            namespace=namespace,
+            metrics=metrics,
         )
         self._uids: dict[Key, str] = {}
 
@@ -91,11 +110,12 @@ class Reconcile:
 
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
-        match key.kind:
-            case AUTHORIZATION_SERVER.kind:
-                return await self._servers.reconcile(key)
-            case "Ledger":
-                return await self._finish_leftover(key)
+        if key.kind == AUTHORIZATION_SERVER.kind:
+            return await self._servers.reconcile(key)
+        if key.kind == LEDGER:
+            return await self._clients.finish_leftover(key)
+        if key.kind == SWEEP:
+            return await self._sweep.sweep()
         service = self._gatherer.service(key)
         uid = self._uids.get(key)
         if uid is not None and (service is None or service.meta.uid != uid):
@@ -122,13 +142,13 @@ class Reconcile:
             found = plan.next_step(observed, self._settings, self._wall(), settled)
             if found is None:
                 break
-            if isinstance(found, plan.Blocked):
+            if isinstance(found, steps.Blocked):
                 settled[found.phase] = found.outcome
                 self._park(observed, found.outcome, key)
                 continue
             try:
                 await self._act(found, observed)
-                if isinstance(found, plan.Release):
+                if isinstance(found, steps.Release):
                     return None
             except (Conflict, ClusterUnavailable):
                 raise  # what this pass believes is out of date, or cannot be told: begin again, and say nothing
@@ -147,7 +167,7 @@ class Reconcile:
                 return None
             service = again
         else:
-            raise RuntimeError(f"the plan of {key} does not end: {found.why if isinstance(found, plan.Step) else ''}")
+            raise RuntimeError(f"the plan of {key} does not end: {found.why if isinstance(found, steps.Step) else ''}")
         await self._report(observed, settled)
         return self._conclude(observed, settled)
 
@@ -165,143 +185,41 @@ class Reconcile:
         for kind in (Wait, AdministratorMustAct, UserMustEdit):
             for outcome in settled.values():
                 if isinstance(outcome, kind):
+                    outcome.at_latest = plan_deletion.seconds_until_release(observed, self._settings, self._wall())
                     raise outcome
         return self._verifier.next_due(observed.service.meta.uid)
 
-    async def _act(self, step: plan.Step, observed: Observed) -> None:
+    async def _act(self, step: steps.Step, observed: Observed) -> None:
         logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
         tell = self._events.about(PROTECTED_SERVICE, observed.service.meta)
         match step:
-            case plan.AddFinalizer():
+            case steps.AddFinalizer():
                 await self._set_finalizers(observed.service, [*observed.service.meta.finalizers, FINALIZER])
             case (
-                plan.Register()
-                | plan.Update()
-                | plan.StartDeletion()
-                | plan.Unregister()
-                | plan.Retain()
-                | plan.LeaveBehind()
-                | plan.Abandon()
-                | plan.Discard()
+                steps.Register()
+                | steps.Update()
+                | steps.StartDeletion()
+                | steps.Unregister()
+                | steps.Retain()
+                | steps.LeaveBehind()
+                | steps.Abandon()
+                | steps.Discard()
             ):
-                await self._act_on_client(step, observed, tell)
-            case plan.Project():
+                await self._clients.act(step, observed, tell)
+            case steps.Project():
                 await self._children.project(step, observed)
-            case plan.Apply():
+            case steps.Apply():
                 await self._children.apply(step, observed, tell)
-            case plan.Evict():
+            case steps.Evict():
                 await self._children.evict(step, observed, tell)
-            case plan.Prune():
+            case steps.Prune():
                 await self._children.prune(step, observed)
-            case plan.Prove():
+            case steps.Prove():
                 self._prove(step, observed)
-            case plan.Release():
+            case steps.Release():
                 await self._release(step, observed)
             case _:
                 raise TypeError(f"no way to do {step!r}")
-
-    async def _act_on_client(self, step: plan.Step, observed: Observed, tell: Tell) -> None:
-        match step:
-            case plan.Register():
-                await self._register(step, observed, tell)
-            case plan.Update():
-                await self._update(step, observed, tell)
-            case plan.Unregister():
-                await self._unregister(observed, tell)
-            case plan.StartDeletion():
-                await self._registrar.start_deletion(observed.service.meta)
-            case plan.Retain():
-                await self._registrar.retain(observed.service.meta)
-            case plan.LeaveBehind():
-                await self._registrar.leave_behind(observed.service.meta, tell)
-            case plan.Abandon():
-                await self._registrar.abandon(observed.service.meta, tell)
-            case plan.Discard():
-                await self._registrar.discard(observed.service.meta)
-
-    # --- the client --------------------------------------------------------------------------------------------------
-
-    async def _connection(self, observed: Observed) -> Connection:
-        if observed.server is None:
-            raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, "the AuthorizationServer does not exist")
-        connection = await self._servers.connection(observed.server)
-        connection.remote.breaker.check()  # before anything is written down
-        return connection
-
-    async def _register(self, step: plan.Register, observed: Observed, tell: Tell) -> None:
-        service, server = observed.service, observed.server
-        connection = await self._connection(observed)
-        if server is None:
-            raise TypeError("a connection without an AuthorizationServer")
-        self._servers.claim_trial(server)
-        try:
-            await self._registrar.register(
-                service.meta,
-                str(server.reference),
-                lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
-                connection,
-                tell,
-                attempt=step.attempt,
-                abandoned=step.abandoned,
-            )
-        except RegistrationRefused as refused:
-            self._servers.registration_refused(server, refused)
-            raise
-        except ServerUnavailable:
-            self._servers.suspected(server)
-            raise
-        self._servers.registration_accepted(server)
-        self._count_registration("register")
-        logger.info("Registered a client for %s at %s", service.key, server.reference)
-
-    async def _update(self, step: plan.Update, observed: Observed, tell: Tell) -> None:
-        service = observed.service
-        connection = await self._connection(observed)
-        try:
-            await self._registrar.update(service.meta, step.metadata, connection, tell, attempt=step.attempt)
-        except ServerUnavailable:
-            if observed.server is not None:
-                self._servers.suspected(observed.server)
-            raise
-        self._count_registration("update")
-        logger.info("Updated the client of %s", service.key)
-
-    async def _unregister(self, observed: Observed, tell: Tell) -> None:
-        connection = await self._connection(observed)
-        try:
-            await self._registrar.unregister(observed.service.meta.uid, connection, tell)
-        except ServerUnavailable as failure:
-            if observed.server is not None:
-                self._servers.suspected(observed.server)
-            record = observed.ledger
-            text = f"waiting to delete client {record.client_id if record else ''}: {failure.message}"
-            raise ServerUnavailable(failure.reason, text, retry_after=failure.retry_after) from failure
-        self._count_registration("delete")
-        logger.info("Deleted the client of %s", observed.service.key)
-
-    async def _finish_leftover(self, key: Key) -> float | None:
-        """A ledger entry whose object was released before its client was deleted: delete it now, or later."""
-        cached = self._cache.get(SECRET, self._namespace, key.name)
-        if cached is None:
-            return None
-        record = ledger_record(cached.body())
-        if record.state is not State.DELETING or secret_name(record.owner_uid) != key.name:
-            return None
-        owner = await self._cluster.get(PROTECTED_SERVICE, record.owner_namespace, record.owner_name)
-        if owner is not None and owner["metadata"]["uid"] == record.owner_uid:
-            return None  # its own pass does that
-        server = self._gatherer.server(Reference.parse(record.server))
-        if server is None:
-            text = f"AuthorizationServer {record.server} does not exist; its client {record.client_id} is left behind"
-            raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, text)
-        if (obstacle := self._servers.unreachable(server)) is not None:
-            self._servers.park(server, key)
-            raise obstacle
-        connection = await self._servers.connection(server)
-        tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
-        await self._registrar.unregister(record.owner_uid, connection, tell)
-        logger.info("Deleted client %s, left behind by an object that is gone", record.client_id)
-        return None
 
     # --- the object itself -------------------------------------------------------------------------------------------
 
@@ -315,7 +233,7 @@ class Reconcile:
         if finalizers or not meta.deletion_timestamp:
             self._cache.put(PROTECTED_SERVICE, body)
 
-    async def _release(self, step: plan.Release, observed: Observed) -> None:
+    async def _release(self, step: steps.Release, observed: Observed) -> None:
         meta, record = observed.service.meta, observed.ledger
         if step.orphaned and record is not None:
             text = (
@@ -386,7 +304,7 @@ class Reconcile:
 
     # --- proof -------------------------------------------------------------------------------------------------------
 
-    def _prove(self, step: plan.Prove, observed: Observed) -> None:
+    def _prove(self, step: steps.Prove, observed: Observed) -> None:
         service, server = observed.service, observed.server
         if server is None:
             raise TypeError("a proof without an AuthorizationServer")
@@ -395,8 +313,11 @@ class Reconcile:
             return (await self._servers.connection(server)).tokens
 
         async def registration() -> Registration | None:
-            found = await self._registrar.read(service.meta.uid)
+            found = await self._entries.read(service.meta.uid)
             return found[0].registration if found else None
+
+        async def tls() -> ssl.SSLContext:
+            return pinned(await self._cluster.get(SECRET, service.meta.namespace, service.workload.tls_secret or ""))
 
         self._verifier.start(
             Subject(
@@ -410,6 +331,7 @@ class Reconcile:
                 max_revocation_delay=duration_seconds(service.max_revocation_delay),
                 tokens=tokens,
                 registration=registration,
+                tls=None if service.workload.tls_secret is None else tls,
             )
         )
 
@@ -421,10 +343,6 @@ class Reconcile:
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)
         self._children.forget(uid)
-
-    def _count_registration(self, operation: str) -> None:
-        if self._metrics:
-            self._metrics.registrations.labels(op=operation).inc()
 
 
 _UNDER_WAY: Final = frozenset(

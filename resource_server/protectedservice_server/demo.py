@@ -8,7 +8,7 @@ import msgspec
 
 from .bearer import JSON_HEADERS, Answer, error
 from .decision import Facts
-from .policy import DEMO_PROTECTED_PATH, Policy
+from .policy import DEMO_PROTECTED_PATH, Policy, Requirement
 
 _STATUS: Final = {"/health": "alive", "/ready": "ready"}
 
@@ -17,7 +17,7 @@ class Demonstration:
     """`/public`, `/health` and `/ready` for everybody; `/protected` tells the caller what its token says."""
 
     def __init__(self, policy: Policy) -> None:
-        self._scopes = " ".join(policy.requirement.scopes)
+        self._policy = policy
 
     def answer(self, method: str, path: str, facts: Facts | None) -> Answer:
         """The answer to a request that was let in; `facts` about its token, where the path needs one."""
@@ -29,6 +29,9 @@ class Demonstration:
             return _json({"status": _STATUS[path]})
         if path == "/public":
             return _json({"ok": True, "protected": False})
+        need = self._policy.requirement_for(method, path)
+        if not isinstance(need, Requirement):  # a rule says Public
+            return _json({"ok": True, "protected": False})
         # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
         if facts is None:
             raise LookupError("a protected path was reached without a token")
@@ -36,7 +39,7 @@ class Demonstration:
             {
                 "ok": True,
                 "protected": True,
-                "required_scope": self._scopes,
+                "required_scope": " ".join(need.scopes),
                 "client_id": facts.client_id,
                 "sub": facts.sub,
                 "scope": facts.scope,

@@ -17,9 +17,11 @@ from .decision import Facts, Reason
 from .demo import Demonstration
 from .http1.exchange import Exchange
 from .http1.ticker import Ticker
+from .identity import Identity
 from .introspection import Introspection
 from .metrics import Metrics
-from .policy import CHECK_PATH, Policy, Requirement
+from .policy import CHECK_PATH, Access, Policy, Requirement
+from .protected_resource import ProtectedResource
 from .proxy import Proxy
 from .request_target import RefusedTarget, check_query, matched_path, split
 from .verifier import Verdict, Verifier
@@ -50,7 +52,13 @@ class Service:
             breaker=Breaker(clock, metrics.breaker_changed),
         )
         metrics.watch_cache(self._verifier.cache.sizes)
-        self._proxy = None if policy.upstream is None else Proxy(policy.upstream, metrics.upstream_answered, ticker)
+        upstream = policy.upstream
+        self._proxy = (
+            None
+            if upstream is None
+            else Proxy(upstream, Identity(upstream, policy.rules), metrics.upstream_answered, ticker)
+        )
+        self._protected_resource = ProtectedResource(policy)
         self._demonstration = Demonstration(policy)
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -64,6 +72,10 @@ class Service:
         if self._proxy is not None:
             await self._proxy.close()
 
+    def forget(self, token: str) -> None:
+        """Use nothing of what is known of this token (see `Verifier.forget`)."""
+        self._verifier.forget(token)
+
     def refused(self) -> None:
         """Count a request that was no valid HTTP."""
         self._metrics.decided(Reason.MALFORMED)
@@ -74,29 +86,40 @@ class Service:
             raw_path, query = split(exchange.target)
             path = matched_path(raw_path)
             check_query(query)
+            own = self._protected_resource.answer(exchange.method, path)
+            need = Access.PUBLIC if own is not None else self._policy.requirement_for(exchange.method, path)
         except RefusedTarget as refusal:
             self._metrics.decided(Reason.MALFORMED)
             exchange.answer(error(400, "invalid_request", f"Refused: {refusal}"))
             return
         target = raw_path + query
-        requirement = self._policy.requirement_for(exchange.method, path)
-        if requirement is None:
-            self._metrics.decided(Reason.OPEN)
-            self._admit(exchange, path, target, None)
+        if isinstance(need, Access):
+            self._without_token(exchange, path, target, need, own)
             return
         token = token_of(exchange.authorization)
         if isinstance(token, Reason):
             self._metrics.decided(token)
-            exchange.answer(refuse(token, requirement))
+            exchange.answer(refuse(token, need))
             return
-        verdict = self._verifier.recall(token, requirement)
+        verdict = self._verifier.recall(token, need)
         if verdict is not None:
-            self._settle(exchange, path, target, requirement, verdict)
+            self._settle(exchange, path, target, need, verdict)
             return
-        task = asyncio.create_task(self._ask(exchange, path, target, requirement, token))
+        task = asyncio.create_task(self._ask(exchange, path, target, need, token))
         exchange.on_left = lambda: _cancel(task)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
+
+    def _without_token(self, exchange: Exchange, path: str, target: bytes, access: Access, own: Answer | None) -> None:
+        if access is Access.DENY:
+            self._metrics.decided(Reason.DENIED)
+            exchange.answer(refuse(Reason.DENIED, self._policy.requirement))
+            return
+        self._metrics.decided(Reason.OPEN)
+        if own is not None:
+            exchange.answer(own)
+        else:
+            self._admit(exchange, path, target, None)
 
     async def _ask(self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, token: str) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from protectedservice_server.forwarded import header_value
+from protectedservice_server.identity import header_value
 from protectedservice_server.policy import CHECK_PATH
 
 from ..support.echo_upstream import EchoUpstream
@@ -36,7 +36,7 @@ async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIte
         yield running
 
 
-@pytest.mark.parametrize("target", ["/", "/public", "/health", CHECK_PATH, "/.well-known/oauth-protected-resource"])
+@pytest.mark.parametrize("target", ["/", "/public", "/health", CHECK_PATH])
 async def test_nothing_reaches_the_upstream_without_a_token(
     proxy: Running, upstream: EchoUpstream, target: str
 ) -> None:

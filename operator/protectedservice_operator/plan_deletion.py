@@ -1,0 +1,153 @@
+"""What to do next for a ProtectedService that is being deleted: the checks, in their order. Pure.
+
+unregister ── forget ── release      or, with deletionPolicy Retain: retain ── disown ── release
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import reasons
+from .errors import AdministratorMustAct, ServerUnavailable, Wait
+from .observed import Observed, Settings, is_repeatable, server_changed, wanted_metadata
+from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, Record, State
+from .resource import FINALIZER, timestamp
+from .steps import (
+    Abandon,
+    Blocked,
+    Check,
+    Discard,
+    LeaveBehind,
+    Release,
+    Retain,
+    StartDeletion,
+    Step,
+    Unregister,
+    Update,
+)
+
+
+def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> Step | None:
+    if observed.ledger is not None and observed.ledger.state is State.RETAINED:
+        return None
+    gone = observed.ledger is None or observed.ledger.state is State.ORPHANED
+    if gone and FINALIZER in observed.service.meta.finalizers:
+        return Release(reasons.CLIENT_REGISTERED, "the client is gone")
+    return None
+
+
+def _retained_not_released(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if record is None or record.state is not State.RETAINED or FINALIZER not in observed.service.meta.finalizers:
+        return None
+    in_time = now - (record.deletion_started or now) < settings.deletion_deadline
+    return Release(reasons.CLIENT_REGISTERED, "the client stays registered", disown=in_time)
+
+
+def _kept_client_half_updated(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
+    service, record = observed.service, observed.ledger
+    if not service.retains_client or record is None or record.state is not State.UPDATING:
+        return None
+    if observed.server is None or observed.unreachable is not None or observed.refused is not None:
+        return None
+    metadata = wanted_metadata(observed, settings, record.tag_attempt)
+    return Update(reasons.CLIENT_REGISTERED, "an interrupted update is finished", metadata, attempt=record.attempt)
+
+
+def _client_kept(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if not observed.service.retains_client or record is None or record.client_id is None:
+        return None
+    if record.state not in RETAINABLE:
+        return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client
+    return Retain(reasons.CLIENT_REGISTERED, "the object is deleted, its client is to stay")
+
+
+def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step | None:
+    record = observed.ledger
+    if record is None or FINALIZER not in observed.service.meta.finalizers or record.state is not State.DELETING:
+        return None
+    if now - (record.deletion_started or now) < settings.deletion_deadline:
+        return None
+    return Release(reasons.CLIENT_REGISTERED, "the deletion deadline has passed", orphaned=True)
+
+
+def _intent_without_client(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    """A registration was interrupted and its object is deleted: finish it to learn what to delete, or give it up."""
+    record, phase = observed.ledger, reasons.CLIENT_REGISTERED
+    if record is None or record.state is not State.REGISTERING:
+        return None
+    # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
+    if observed.server is not None and not is_repeatable(observed.server, now - record.attempt_started):
+        return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
+    return StartDeletion(phase, "the object is deleted")
+
+
+def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """Every attempt was refused, or none was ever made: there is nothing to ask of any server."""
+    record = observed.ledger
+    if record is None or record.client_id is not None or record.intent is not None:
+        return None
+    if CHOSEN_CLIENT_ID in observed.ledger_digests:
+        return None  # an attempt with this id may have made a part of what it was to make
+    if record.state not in (State.IDLE, State.DELETING):
+        return None
+    return Discard(reasons.CLIENT_REGISTERED, "no client was ever made")
+
+
+def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
+    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED, State.RETAINED):
+        return None
+    return StartDeletion(reasons.CLIENT_REGISTERED, "the object is deleted")
+
+
+def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    phase = reasons.CLIENT_REGISTERED
+    if observed.ledger is None or observed.ledger.state is not State.DELETING:
+        return None
+    if not observed.ledger.manageable:
+        return LeaveBehind(phase, "the server offers no way to delete the client")
+    if observed.server is None:
+        text = (
+            f"AuthorizationServer {observed.ledger.server} does not exist, so that client {observed.ledger.client_id} "
+            f"cannot be deleted; {_until(observed.ledger, settings)}"
+        )
+        return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
+    obstacle = observed.unreachable
+    if server_changed(observed):
+        obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
+    if obstacle is not None:
+        text = f"waiting to delete client {observed.ledger.client_id}: {obstacle.message}"
+        text += f"; {_until(observed.ledger, settings)}"
+        if isinstance(obstacle, Wait):
+            return Blocked(phase, ServerUnavailable(obstacle.reason, text, retry_after=obstacle.retry_after))
+        return Blocked(phase, AdministratorMustAct(obstacle.reason, text))
+    return Unregister(phase, "the object is deleted")
+
+
+def _until(record: Record, settings: Settings) -> str:
+    deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
+    return f"the object is released at {deadline} at the latest"
+
+
+def seconds_until_release(observed: Observed, settings: Settings, now: float) -> float | None:
+    """How long a deletion that has begun may still wait; None where none has, or where the deadline has passed."""
+    record = observed.ledger
+    if not observed.service.meta.deletion_timestamp or record is None or record.state is not State.DELETING:
+        return None
+    left = (record.deletion_started or now) + settings.deletion_deadline - now
+    return left if left > 0 else None
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    _nothing_to_release,
+    _retained_not_released,
+    _deadline_passed,
+    _kept_client_half_updated,
+    _client_kept,
+    _intent_without_client,
+    _no_client_was_made,
+    _deletion_not_started,
+    _client_not_deleted,
+)
