@@ -78,7 +78,7 @@ def gates(judged: Sequence[Judged]) -> str:
     """The gates with their verdicts."""
     lines = ["## Gates\n", "| gate | limit | measured | verdict |", "|---|---|---|---|"]
     for one in judged:
-        decimals = 2 if one.gate.unit == "×" else 0
+        decimals = {"×": 2, "MB": 1, "ms": 1}.get(one.gate.unit, 0)
         unit = "" if one.gate.unit == "×" else f" {one.gate.unit}"
         measured = _figure(one.found, decimals, spread=True) + unit if one.found else "–"
         verdict = {Verdict.MET: "met", Verdict.NOT_MET: "**not met**"}.get(one.verdict, f"not measured: {one.why}")
