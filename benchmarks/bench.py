@@ -28,7 +28,11 @@ BODIES: Final[Mapping[str, bytes]] = {"/200b": b"a" * 200, "/100k": bytes(range(
 
 
 class StartError(Exception):
-    """A process did not come to answer; the text has its last words."""
+    """A process did not come to answer; `cause` has its last words."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(f"{name}: {cause}")
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Bench:
         """Let each answer of the stub take this long from now on."""
         answer = answers.get(self._as_port, f"/delay?seconds={seconds}", None)
         if answer.status != 200:
-            raise StartError(f"the stub answered {answer.status} to a change of its delay")
+            raise StartError("authorization server", f"answered {answer.status} to a change of its delay")
 
     def _start_authorization_server(self) -> None:
         www = self._folder / "www"
@@ -130,18 +134,18 @@ class Bench:
 
 def _await(running: Running, answered: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_LIMIT
-    seen = "it did not listen"
+    seen = "did not answer"
     while time.monotonic() < deadline:
         if running.ended():
-            raise StartError(f"{running.name} ended at once: {running.last_words()}")
+            raise StartError(running.name, f"ended at once: {running.last_words()}")
         try:
             if answered():
                 return
-            seen = "it did not answer 200"
+            seen = "did not answer 200"
         except (OSError, http.client.HTTPException):
             pass
         time.sleep(0.002)
-    raise StartError(f"{running.name}: {seen} within {START_LIMIT:.0f} s: {running.last_words()}")
+    raise StartError(running.name, f"{seen} within {START_LIMIT:.0f} s: {running.last_words()}")
 
 
 def free_port() -> int:

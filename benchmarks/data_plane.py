@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
                 sections.append(REGIMES[name](bench, effort))
                 print(report.section(sections[-1]), flush=True)
     except StartError as error:
-        print(f"benchmark: the stub authorization server: {error}", file=sys.stderr)
+        print(f"benchmark: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         return 130

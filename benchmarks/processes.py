@@ -20,6 +20,9 @@ from typing import Final
 GRACE: Final = 4.0
 """Seconds after SIGTERM until SIGKILL."""
 
+LONGEST_WORDS: Final = 200
+"""Characters of a failed process's output that are passed on; the rest of a traceback is for its own log."""
+
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,12 +42,13 @@ class Running:
         return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def last_words(self) -> str:
-        """The end of what it printed, for messages."""
+        """The end of what it printed, short enough for a message and a cell of a table."""
         try:
             lines = self.output.read_text("utf-8", "replace").strip().splitlines()
         except FileNotFoundError:
             lines = []
-        return " / ".join(lines[-3:]) or "(it printed nothing)"
+        text = " / ".join(lines[-3:]).replace("|", "/") or "(it printed nothing)"
+        return text if len(text) <= LONGEST_WORDS else f"…{text[-LONGEST_WORDS:]}"
 
     def cpu_seconds(self) -> float:
         """User and system time of the session's living processes."""

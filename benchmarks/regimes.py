@@ -196,7 +196,7 @@ def measure(bench: Bench, regime: Regime) -> Section:
             try:
                 lives[candidate] = bench.start(chosen, regime.setup, path=regime.path)
             except StartError as error:
-                wrong[candidate] = [str(error)]
+                wrong[candidate] = [error.cause]
             else:
                 wrong[candidate] = [f"before: {fault}" for fault in lives[candidate].faults(regime.path)]
         runs = _rounds(bench, regime, lives, wrong)

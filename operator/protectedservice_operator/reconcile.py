@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import manifests, plan, reasons, status, steps
+from . import manifests, plan, plan_deletion, reasons, status, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
@@ -182,6 +182,7 @@ class Reconcile:
         for kind in (Wait, AdministratorMustAct, UserMustEdit):
             for outcome in settled.values():
                 if isinstance(outcome, kind):
+                    outcome.at_latest = plan_deletion.seconds_until_release(observed, self._settings, self._wall())
                     raise outcome
         return self._verifier.next_due(observed.service.meta.uid)
 

@@ -82,6 +82,16 @@ def test_the_last_words_of_one_that_failed_are_kept(tmp_path: Path) -> None:
         assert running.last_words() == "port taken"
 
 
+def test_long_last_words_are_cut_to_their_end_and_break_no_table(tmp_path: Path) -> None:
+    with Processes() as processes:
+        command = ["sh", "-c", "printf '%0900d' 1; echo ' a | b'"]
+        running = processes.start("broken", command, tmp_path, core=CORE)
+        until(running.ended)
+        found = running.last_words()
+    assert len(found) <= 201
+    assert found.endswith(" a / b")
+
+
 def test_a_name_with_spaces_and_parentheses_does_not_shift_the_fields() -> None:
     line = "42 (ngin) x (y) S 1 40 39 0 -1 0 0 0 0 0 7 5 0 0 20 0 1 0 100 0 0"
     assert parse_stat(line) == ("ngin) x (y", 39, 12)

@@ -48,7 +48,7 @@ class Stage:
 
     def start(self, candidate: Candidate, setup: Setup, *, path: str) -> FakeLive:
         if candidate.name in self.broken:
-            raise StartError(f"{candidate.name} ended at once: no such module")
+            raise StartError(candidate.name, "ended at once: no such module")
         self.started.append(candidate.name)
         return FakeLive(candidate, self)
 
@@ -110,7 +110,7 @@ def test_one_non_2xx_in_one_slice_refuses_that_candidates_ratio(stage: Stage) ->
 
 def test_one_that_does_not_start_is_refused_with_its_last_words(stage: Stage) -> None:
     stage.broken.add("node-fetch")
-    assert results(stage)["hot/node-fetch"] == Refusal(("node-fetch: node-fetch ended at once: no such module",))
+    assert results(stage)["hot/node-fetch"] == Refusal(("node-fetch: ended at once: no such module",))
 
 
 def test_a_load_that_breaks_drops_its_candidate_only(stage: Stage) -> None:
