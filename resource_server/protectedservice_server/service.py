@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from .asgi import monotonic
 from .bearer import Answer, error, refuse, token_of
@@ -20,11 +23,27 @@ from .http1.ticker import Ticker
 from .identity import Identity
 from .introspection import Introspection
 from .metrics import Metrics
-from .policy import CHECK_PATH, Access, Policy, Requirement
+from .policy import CHECK_PATH, Access, Need, Policy, Requirement
 from .protected_resource import ProtectedResource
 from .proxy import Proxy
 from .request_target import RefusedTarget, check_query, matched_path, split
 from .verifier import Verdict, Verifier
+
+_LONGEST_REMEMBERED: Final = 256
+"""Bytes of a target that is worth remembering; most are shorter, and many callers ask for the same ones."""
+_MOST_REMEMBERED: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What the policy makes of a method and a target. It depends on nothing else, and so is worked out once."""
+
+    path: str
+    target: bytes
+    """The bytes that were matched, for the upstream."""
+    need: Need
+    own: Answer | None
+    """The whole answer, where no upstream is asked."""
 
 
 class Service:
@@ -60,6 +79,7 @@ class Service:
         )
         self._protected_resource = ProtectedResource(policy)
         self._demonstration = Demonstration(policy)
+        self._known_way = lru_cache(maxsize=_MOST_REMEMBERED)(self._way)
         self._waiting: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -82,19 +102,16 @@ class Service:
 
     def __call__(self, exchange: Exchange) -> None:
         """Decide about one request. Nothing is passed on that was not decided."""
+        target = exchange.target
         try:
-            raw_path, query = split(exchange.target)
-            path = matched_path(raw_path)
-            check_query(query)
-            own = self._protected_resource.answer(exchange.method, path)
-            need = Access.PUBLIC if own is not None else self._policy.requirement_for(exchange.method, path)
+            way = (self._known_way if len(target) <= _LONGEST_REMEMBERED else self._way)(exchange.method, target)
         except RefusedTarget as refusal:
             self._metrics.decided(Reason.MALFORMED)
             exchange.answer(error(400, "invalid_request", f"Refused: {refusal}"))
             return
-        target = raw_path + query
+        need = way.need
         if isinstance(need, Access):
-            self._without_token(exchange, path, target, need, own)
+            self._without_token(exchange, way, need)
             return
         token = token_of(exchange.authorization)
         if isinstance(token, Reason):
@@ -103,47 +120,56 @@ class Service:
             return
         verdict = self._verifier.recall(token, need)
         if verdict is not None:
-            self._settle(exchange, path, target, need, verdict)
+            self._settle(exchange, way, need, verdict)
             return
-        task = asyncio.create_task(self._ask(exchange, path, target, need, token))
+        task = asyncio.create_task(self._ask(exchange, way, need, token))
         exchange.on_left = lambda: _cancel(task)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    def _without_token(self, exchange: Exchange, path: str, target: bytes, access: Access, own: Answer | None) -> None:
+    def _way(self, method: str, target: bytes) -> _Way:
+        """Raises RefusedTarget."""
+        raw_path, query = split(target)
+        path = matched_path(raw_path)
+        check_query(query)
+        own = self._protected_resource.answer(method, path)
+        need = Access.PUBLIC if own is not None else self._policy.requirement_for(method, path)
+        return _Way(path, raw_path + query, need, own)
+
+    def _without_token(self, exchange: Exchange, way: _Way, access: Access) -> None:
         if access is Access.DENY:
             self._metrics.decided(Reason.DENIED)
             exchange.answer(refuse(Reason.DENIED, self._policy.requirement))
             return
         self._metrics.decided(Reason.OPEN)
-        if own is not None:
-            exchange.answer(own)
+        if way.own is not None:
+            exchange.answer(way.own)
         else:
-            self._admit(exchange, path, target, None)
+            self._admit(exchange, way, None)
 
-    async def _ask(self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, token: str) -> None:
+    async def _ask(self, exchange: Exchange, way: _Way, requirement: Requirement, token: str) -> None:
         try:
             verdict = await self._verifier.verify(token, requirement)
             exchange.on_left = None
-            self._settle(exchange, path, target, requirement, verdict)
+            self._settle(exchange, way, requirement, verdict)
         except Exception as bug:
             exchange.crash(bug)
 
-    def _settle(self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, verdict: Verdict) -> None:
+    def _settle(self, exchange: Exchange, way: _Way, requirement: Requirement, verdict: Verdict) -> None:
         reason = verdict.reason
         self._metrics.decided(reason)
         if reason is not Reason.OK:
             exchange.answer(refuse(reason, requirement, verdict.retry_after))
-        elif path == CHECK_PATH:
+        elif way.path == CHECK_PATH:
             exchange.answer(_check(exchange.method))
         else:
-            self._admit(exchange, path, target, verdict.facts)
+            self._admit(exchange, way, verdict.facts)
 
-    def _admit(self, exchange: Exchange, path: str, target: bytes, facts: Facts | None) -> None:
+    def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> None:
         if self._proxy is not None:
-            self._proxy.forward(exchange, target, facts)
+            self._proxy.forward(exchange, way.target, facts)
         else:
-            exchange.answer(self._demonstration.answer(exchange.method, path, facts))
+            exchange.answer(self._demonstration.answer(exchange.method, way.path, facts))
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

@@ -17,7 +17,9 @@ from .ticker import Ticker
 
 Handler = Callable[[Exchange], None]
 
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+_LOOKED_AT: Final = frozenset(
+    {b"host", b"authorization", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
+)
 
 # Offers that are not taken: this server stays at HTTP/1.1 (RFC 9110 section 7.8), and a tunnel of HTTP/2 to the
 # upstream would carry requests that nobody has looked at.
@@ -65,6 +67,7 @@ class ServerConnection(asyncio.Protocol):
         self._upgrading = False  # the parser will stop behind this head
         self._url = b""
         self._headers: list[Header] = []
+        self._special: list[Header] = []  # those of them that the connection itself must look at
         self._in_body = False
         self._known_host: bytes | None = None  # the last one that was looked at and was good
         self._head_bytes = 0
@@ -221,30 +224,35 @@ class ServerConnection(asyncio.Protocol):
             self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._muted:
-            self._headers.append((name.lower(), value))
+        if self._muted:
+            return
+        header = (name.lower(), value)
+        self._headers.append(header)
+        if header[0] in _LOOKED_AT:
+            self._special.append(header)
 
     def on_headers_complete(self) -> None:
         if self._muted:
             return
-        headers, url = self._headers, self._url
-        self._headers, self._url = [], b""
+        headers, url, special = self._headers, self._url, self._special
+        self._headers, self._url, self._special = [], b"", []
         if len(headers) > self.limits.headers:
             raise _too_large()
         parser = self._parser
         version = parser.get_http_version()
         hosts: list[bytes] = []
         authorization: list[bytes] = []
-        special: list[Header] = []
-        for header in headers:
-            name = header[0]
+        for name, value in special:
             if name == b"host":
-                hosts.append(header[1])
+                hosts.append(value)
             elif name == b"authorization":
-                authorization.append(header[1])
-            elif name in _FRAMING:
-                special.append(header)
-        plain = not special and version == "1.1" and len(hosts) == 1 and hosts[0] == self._known_host
+                authorization.append(value)
+        plain = (
+            len(hosts) + len(authorization) == len(special)
+            and version == "1.1"
+            and len(hosts) == 1
+            and hosts[0] == self._known_host
+        )
         exchange = Exchange(
             self,
             parser.get_method().decode("ascii"),
