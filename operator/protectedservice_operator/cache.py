@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .cluster_api import Listing, Object
-from .resource import LABEL_NAME, PROTECTED_SERVICE, SECRET, Kind
+from .resource import LABEL_NAME, OWNERS, SECRET, Kind
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 # Deleted objects remembered per kind, so that an older answer or event cannot bring one back. Answers overtake watch
@@ -210,7 +210,7 @@ class Cache:
         self._entries[entry.kind][entry.place] = entry
         if entry.owner_uid is not None:
             self._owned[entry.owner_uid][entry.kind, entry.place] = entry
-        if entry.service is not None and entry.kind != PROTECTED_SERVICE:
+        if entry.service is not None and entry.kind not in OWNERS.values():
             self._of_service[entry.kind, (entry.namespace, entry.service)][entry.place] = entry
 
     def _drop(self, entry: Cached | None) -> None:
@@ -219,7 +219,7 @@ class Cache:
         del self._entries[entry.kind][entry.place]
         if entry.owner_uid is not None:
             _discard(self._owned, entry.owner_uid, (entry.kind, entry.place))
-        if entry.service is not None and entry.kind != PROTECTED_SERVICE:
+        if entry.service is not None and entry.kind not in OWNERS.values():
             _discard(self._of_service, (entry.kind, (entry.namespace, entry.service)), entry.place)
 
     def _bury(self, kind: Kind, uid: str, version: str) -> None:

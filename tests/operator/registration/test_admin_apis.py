@@ -31,7 +31,9 @@ from ...support.fake_keycloak import FakeKeycloak
 from .clock import FakeClock
 from .told import assert_untold, log_of, told
 
-METADATA = ClientMetadata("Orders [c/ns/orders/uid/0a1b2c3d]", ("read",), "https://orders.example", tag="c/ns/orders")
+METADATA = ClientMetadata(
+    "Orders [c/ns/orders/uid/0a1b2c3d]", ("read",), ("https://orders.example",), tag="c/ns/orders"
+)
 CHOSEN = Registration("psvc-uid-0a1b2c3d", "the client's secret")
 TEXT = {"content-type": "text/html"}
 
@@ -263,14 +265,14 @@ async def test_a_scope_that_the_realm_does_not_have_is_named_before_anything_is_
 async def test_scopes_and_audience_follow_an_update(keycloak: tuple[FakeKeycloak, KeycloakAdmin]) -> None:
     server, driver = keycloak
     await driver.register(METADATA, "attempt", CHOSEN)
-    other = replace(METADATA, scopes=("write",), audience="https://other.example")
+    other = replace(METADATA, scopes=("write",), audiences=("https://other.example",))
     await driver.update(CHOSEN, other, "attempt")
     realm = server.realm_clients[CHOSEN.client_id]
 
     assert realm.optional == {"write"}
     assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id, "https://other.example"}
 
-    await driver.update(CHOSEN, replace(other, audience=None), "attempt")
+    await driver.update(CHOSEN, replace(other, audiences=()), "attempt")
     assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id}
 
 
@@ -283,7 +285,7 @@ async def test_what_an_administrator_took_from_the_client_scope_comes_back(
     server.realm_clients[CHOSEN.client_id].default.clear()
     await driver.update(CHOSEN, METADATA, "attempt")
 
-    assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id, METADATA.audience}
+    assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id, *METADATA.audiences}
     assert CHOSEN.client_id in server.realm_clients[CHOSEN.client_id].default
 
 

@@ -29,7 +29,7 @@ from ...support.authorization_server_process import AuthorizationServerProcess
 from .told import assert_untold, log_of
 
 NAME = client_name("Orders", tag("cluster", "shop", "orders", "00000000-0000-0000-0000-000000000001", "0a1b2c3d"))
-METADATA = ClientMetadata(NAME, ("read", "write"), audience="https://orders.example")
+METADATA = ClientMetadata(NAME, ("read", "write"), audiences=("https://orders.example",))
 
 
 @pytest.fixture(scope="module")
