@@ -192,6 +192,13 @@ async def test_keycloak_lets_a_client_introspect_a_caller_s_token_once_the_calle
     token = await talk.tokens.mint(caller.client_id, caller.client_secret, ("read",))
     assert await talk.tokens.introspect(service.client_id, service.client_secret, token.value) is True
 
+    # or the operator names the service's client to the caller's, as it does for a ServiceClient
+    keycloak.admin("DELETE", f"{path}/{found['id']}/default-client-scopes/{own}")
+    calling = replace(METADATA, audiences=(AUDIENCE, "https://stock.example"), peers=(service.client_id,))
+    await talk.driver.update(caller, calling, "caller")
+    token = await talk.tokens.mint(caller.client_id, caller.client_secret, ("read",))
+    assert await talk.tokens.introspect(service.client_id, service.client_secret, token.value) is True
+
     await talk.driver.delete(service)
     await talk.driver.delete(caller)
     assert keycloak.client_scopes() == []

@@ -60,6 +60,24 @@ def tokens(remote: Remote, endpoints: Endpoints) -> TokenEndpoint:
     return TokenEndpoint(remote, endpoints)
 
 
+async def test_a_client_with_two_audiences_gets_tokens_for_each_of_them_until_it_loses_one(
+    driver: DynamicClientRegistration, tokens: TokenEndpoint
+) -> None:
+    audiences = ("https://orders.example", "https://stock.example")
+    client = await driver.register(replace(METADATA, audiences=audiences), "two-1")
+    credentials = (client.client_id, client.client_secret)
+    for audience in audiences:
+        token = await tokens.mint(*credentials, ("read",), audience)
+        assert await tokens.introspect(*credentials, token.value) is True
+
+    changed = await driver.update(client, replace(METADATA, audiences=audiences[:1]), "two-2")
+
+    await tokens.mint(*credentials, ("read",), audiences[0])
+    with pytest.raises(TokenRefused, match="invalid_target"):
+        await tokens.mint(*credentials, ("read",), audiences[1])
+    await driver.delete(changed)
+
+
 async def test_a_client_lives_from_registration_to_deletion(
     server: AuthorizationServerProcess,
     driver: DynamicClientRegistration,
