@@ -37,7 +37,7 @@ from .observed import ObservedClient
 from .registrant import Registrant
 from .registration.driver import RegistrationRefused
 from .registration.ledger import State, secret_name
-from .resource import AUTHORIZATION_SERVER, FINALIZER, Key, find_condition
+from .resource import AUTHORIZATION_SERVER, FINALIZER, LEDGER, Key, find_condition
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ Owner = TypeVar("Owner", bound=Registrant)
 Seen = TypeVar("Seen", bound=ObservedClient)
 
 STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
-LEDGER: Final = "Ledger"  # Key.kind of ledger entries whose object is gone
 
 
 class Passes(abc.ABC, Generic[Owner, Seen]):

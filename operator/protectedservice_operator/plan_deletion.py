@@ -79,7 +79,7 @@ def _intent_without_client(observed: ObservedClient, settings: Settings, now: fl
     if record is None or record.state is not State.REGISTERING:
         return None
     # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
-    if observed.server is not None and not is_repeatable(observed, now - record.attempt_started):
+    if observed.server is not None and not is_repeatable(observed.server, now - record.attempt_started):
         return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
     return StartDeletion(phase, _why(observed))
 

@@ -23,14 +23,15 @@ from .events import Recorder
 from .gather import Gatherer
 from .metrics import Metrics
 from .observed import Observed, Settings
-from .passes import LEDGER, Passes
+from .passes import Passes
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration
 from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.token import TokenEndpoint
-from .resource import AUTHORIZATION_SERVER, SERVICE_CLIENT, Key, ProtectedService
+from .resource import AUTHORIZATION_SERVER, LEDGER, SERVICE_CLIENT, SWEEP, Key, ProtectedService
 from .service_client_reconcile import ServiceClients
+from .sweep import OrphanSweep
 from .verification import Subject, Verifier
 
 
@@ -48,6 +49,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         entries: LedgerEntries,
         events: Recorder,
         settings: Settings,
+        sweep: OrphanSweep,
         *,
         namespace: str,
         wake: Callable[[Key], None],
@@ -56,7 +58,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._verifier, self._entries, self._settings = verifier, entries, settings
+        self._verifier, self._entries, self._settings, self._sweep = verifier, entries, settings, sweep
         gatherer = Gatherer(cache, servers, verifier, settings, namespace)
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
@@ -83,13 +85,14 @@ class Reconcile(Passes[ProtectedService, Observed]):
 
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
-        match key.kind:
-            case AUTHORIZATION_SERVER.kind:
-                return await self._servers.reconcile(key)
-            case SERVICE_CLIENT.kind:
-                return await self._service_clients.reconcile(key)
+        if key.kind == AUTHORIZATION_SERVER.kind:
+            return await self._servers.reconcile(key)
+        if key.kind == SERVICE_CLIENT.kind:
+            return await self._service_clients.reconcile(key)
         if key.kind == LEDGER:
             return await self._clients.finish_leftover(key)
+        if key.kind == SWEEP:
+            return await self._sweep.sweep()
         service = self.find(key)
         uid = self._uids.get(key)
         if uid is not None and (service is None or service.meta.uid != uid):

@@ -62,6 +62,9 @@ EVENT: Final = Kind("", "v1", "events", "Event")
 
 # Kinds that own a client, by the name under which the ledger remembers them.
 OWNERS: Final[Mapping[str, Kind]] = {kind.kind: kind for kind in (PROTECTED_SERVICE, SERVICE_CLIENT)}
+# Key.kind of what is no object of the API: a ledger entry whose object is gone, and the sweep over all entries.
+LEDGER: Final = "Ledger"
+SWEEP: Final = "Sweep"
 
 # Watched kinds with the label selector of each watch (None: everything). Secrets and pods are many: only ours, and
 # what users mark for us.
@@ -81,7 +84,7 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """One thing to reconcile: name of its kind (in OWNERS, `AuthorizationServer`, or `Ledger`), namespace, name."""
+    """One thing to reconcile: kind name (of the API, or LEDGER, SWEEP), namespace, name."""
 
     kind: str
     namespace: str
