@@ -83,6 +83,12 @@ CALLER_FAULTS = [
     pytest.param({"spec.scopes": ["re ad"]}, "spec.scopes[0]", id="a space in a scope"),
     pytest.param({"spec.audience": "orders"}, "spec.audience", id="an audience that is no URI"),
     pytest.param({"spec.deletionPolicy": "Keep"}, "spec.deletionPolicy", id="a policy that is none"),
+    pytest.param({"spec.deletionPolicy": "Retain"}, "spec.deletionPolicy", id="a retained client of a service"),
+    pytest.param(
+        {"spec.services": ABSENT, "spec.scopes": ["a"], "spec.audience": "urn:a:b", "spec.deletionPolicy": "Retain"},
+        "spec.deletionPolicy",
+        id="a retained client with an audience",
+    ),
     pytest.param({"spec.client.name": "a\nb"}, "spec.client.name", id="a line break in the display name"),
     pytest.param(
         {"spec.credentialsSecret.name": "My_Secret"}, "spec.credentialsSecret.name", id="a Secret's name that cannot be"

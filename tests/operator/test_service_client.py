@@ -533,7 +533,9 @@ async def test_a_deletion_in_an_outage_waits_until_its_deadline_and_is_finished_
 
 
 async def test_a_retained_client_outlives_its_object_with_its_secret() -> None:
-    world = await calling(deletionPolicy="Retain")
+    world = World()
+    world.add(service_client("shop", scopes=["read"], deletionPolicy="Retain"))
+    await world.settle()
     before = world.credentials(CREDENTIALS)
     world.cluster.remove(SERVICE_CLIENT, "tenant", "shop")
     await world.settle()
@@ -542,6 +544,24 @@ async def test_a_retained_client_outlives_its_object_with_its_secret() -> None:
     assert world.credentials(CREDENTIALS) == before
     assert "ownerReferences" not in world.cluster.read(SECRET, "tenant", CREDENTIALS)["metadata"]
     assert State.RETAINED in [entry.record.state for entry in world.ledgers()]
+
+
+async def test_a_client_whose_object_lost_its_finalizer_by_hand_is_found_by_the_sweep_and_a_living_one_is_not() -> None:
+    world = await calling()
+    world.sweeps = True
+    world.restart()
+    world.add(service_client("second"))
+    await world.settle()
+    world.cluster.edit(SERVICE_CLIENT, "tenant", "second", lambda body: body["metadata"].update(finalizers=[]))
+    world.cluster.remove(SERVICE_CLIENT, "tenant", "second")
+    await world.settle()
+    assert client(world, "second") is not None
+
+    await world.later(2 * 3600)
+
+    assert client(world, "second") is None
+    assert told(world, "Ready") == ("True", "Ready")
+    assert client(world) is not None
 
 
 # --- what tenants may try --------------------------------------------------------------------------------------------

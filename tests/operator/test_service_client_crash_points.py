@@ -46,7 +46,7 @@ async def calling_with_scopes_of_its_own(world: World) -> None:
 
 async def calling_to_stay(world: World) -> None:
     await protected(world)
-    world.add(service_client("shop", deletionPolicy="Retain"))
+    world.add(service_client("shop", scopes=["read"], deletionPolicy="Retain"))
     await world.settle()
 
 
