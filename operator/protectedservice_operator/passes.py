@@ -226,6 +226,9 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
         except NotFound:
             return
         self._cache.put(service.kind, body)
+        if body["metadata"].get("generation") != service.meta.generation:
+            # Edited meanwhile: the answer overtook the watch's event, which then tells the cache nothing new.
+            self._wake(service.key)
         await self._tell_flips(service, new["conditions"])
 
     async def _tell_flips(self, service: Registrant, conditions: list[dict[str, Any]]) -> None:

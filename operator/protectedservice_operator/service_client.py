@@ -27,7 +27,7 @@ _KEYS: Final = {
 
 def named_services(body: Mapping[str, Any]) -> tuple[Reference, ...]:
     """The ProtectedServices that a manifest names, each once, in its order."""
-    services = body["spec"].get("services") or ()
+    services = (body.get("spec") or {}).get("services") or ()
     home = body["metadata"]["namespace"]
     return tuple(dict.fromkeys(Reference.of(service, home) for service in services))
 

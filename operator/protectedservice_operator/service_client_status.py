@@ -23,7 +23,9 @@ def status(observed: ObservedCaller, settings: Settings, settled: Mapping[str, O
         reasons.CLIENT_REGISTERED: _client_told(observed, settings),
         reasons.CREDENTIALS_READY: _credentials_told(observed),
     }
-    conditions = composed(caller, told, settled, lambda final: _ready_told(observed, final))
+    conditions = composed(
+        caller, told, settled, lambda final: _ready_told(observed, final), goes_on="a deletion or a withdrawal"
+    )
     result: dict[str, Any] = {
         "observedGeneration": caller.meta.generation,
         "conditions": merge_conditions(caller.status.get("conditions") or (), conditions, now),
@@ -50,7 +52,11 @@ def _client_told(observed: ObservedCaller, settings: Settings) -> Told:
         refusals = observed.refusals
         reason = refusals[0].reason if refusals else reasons.PENDING
         return "False", reason, "there is no scope that the client may have, so that there is no client"
-    return client_told(observed, settings)
+    told, record = client_told(observed, settings), observed.ledger
+    if told[0] != "True" or record is None:
+        return told
+    audience = f", audience {' '.join(record.audiences)}" if record.audiences else ""
+    return "True", told[1], f"client {record.client_id} is registered for scope {' '.join(record.scopes)}{audience}"
 
 
 def _credentials_told(observed: ObservedCaller) -> Told:

@@ -90,15 +90,20 @@ def composed(
     told: dict[str, Told],
     settled: Mapping[str, Outcome],
     ready: Callable[[Mapping[str, Told]], Told],
+    *,
+    goes_on: str = "a deletion",
 ) -> list[Condition]:
-    """All conditions: those that are `told`, unless this pass stopped there, `ready` after them, and kstatus' own."""
+    """All conditions: those that are `told`, unless this pass stopped there, `ready` after them, and kstatus' own.
+
+    `goes_on`: what a suspended object is not spared.
+    """
     for phase, outcome in settled.items():
         told[phase] = ("False", outcome.reason, outcome.message)
     if service.at_rest:
         told = {type_: _suspended(*said) for type_, said in told.items()}
     told[reasons.READY] = ready(told)
     if service.at_rest:
-        told[reasons.SUSPENDED] = ("True", reasons.SUSPENDED, "spec.suspend is true: only a deletion goes on")
+        told[reasons.SUSPENDED] = ("True", reasons.SUSPENDED, f"spec.suspend is true: only {goes_on} goes on")
     stalled = next((o for o in settled.values() if isinstance(o, UserMustEdit | AdministratorMustAct)), None)
     if stalled is not None:
         told[reasons.STALLED] = ("True", stalled.reason, stalled.message)

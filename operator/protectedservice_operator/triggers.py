@@ -19,7 +19,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 from .cache import Cache, Cached
-from .callers import Callers
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
 from .resource import AUTHORIZATION_SERVER, LEDGER, NAMESPACE, OWNERS, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT, Key
@@ -56,7 +55,6 @@ class Triggers:
         self._cache = cache
         self._operator_namespace = operator_namespace
         self._related = related
-        self._callers = Callers(cache)
 
     def keys_for(self, *entries: Cached | None) -> set[Key]:
         """The keys that a change concerns: pass what was there and what is there now."""
@@ -71,7 +69,9 @@ class Triggers:
         if entry.kind in (*OWNERS.values(), AUTHORIZATION_SERVER):
             yield Key(entry.kind.kind, entry.namespace, entry.name)
             yield from self._left_behind(entry)
-            yield from self._callers.concerned_by(entry)
+            if entry.kind == PROTECTED_SERVICE:
+                for caller in self._cache.callers_of(entry.namespace, entry.name):
+                    yield Key(SERVICE_CLIENT.kind, caller.namespace, caller.name)
         elif entry.kind == NAMESPACE:
             for kind in OWNERS.values():
                 for object_ in self._cache.all(kind):

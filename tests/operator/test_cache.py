@@ -410,15 +410,14 @@ def test_a_change_of_a_service_concerns_those_that_call_it_as_they_do_now(cache:
 
     changed = calls({"name": "other"})
     changed["metadata"]["resourceVersion"] = "4"
-    triggers.keys_for(entry_of(cache, SERVICE_CLIENT, changed))
+    cache.put(SERVICE_CLIENT, changed)
     assert triggers.keys_for(service) == {stock}
 
     changed["metadata"]["resourceVersion"] = "5"
     changed["spec"] = {"services": [{"name": "stock"}]}
-    gone = entry_of(cache, SERVICE_CLIENT, changed)
-    triggers.keys_for(gone)
-    cache.remove(SERVICE_CLIENT, gone.body())
-    triggers.keys_for(gone)
+    cache.put(SERVICE_CLIENT, changed)
+    assert triggers.keys_for(service) == {stock, CALLER}
+    cache.remove(SERVICE_CLIENT, changed)
     assert triggers.keys_for(service) == {stock}
 
 

@@ -136,6 +136,7 @@ async def test_the_scopes_and_audiences_of_all_its_services_are_united() -> None
     assert told(world, "Ready") == ("True", "Ready")
     assert held(world) == ({"read", "write"}, {AUDIENCE, OTHER_AUDIENCE})
     assert world.credentials(CREDENTIALS)["audience"].split() == [AUDIENCE, OTHER_AUDIENCE]
+    assert f"for scope read write, audience {AUDIENCE} {OTHER_AUDIENCE}" in message(world, "ClientRegistered")
     answer = await token(world, resource=OTHER_AUDIENCE, scope="write")
     assert world.server.tokens[answer.json()["access_token"]].audience == OTHER_AUDIENCE
 
