@@ -17,9 +17,11 @@ from protectedservice_operator.resource import (
     SECRET,
     SERVICE_CLIENT,
     AuthorizationServer,
+    Key,
 )
 
 from ..support.fake_authorization_server import Client
+from ..support.fake_cluster import Write
 from ..support.fake_keycloak import FakeKeycloak
 from ..support.objects import OPERATOR_NAMESPACE, authorization_server, protected_service, service_client
 from ..support.world import World, condition
@@ -493,6 +495,28 @@ async def test_a_suspended_one_loses_what_is_withdrawn_all_the_same() -> None:
     edit_service(world, "stock", allowedClients=SHOPS)
     await world.settle()
     assert client(world) is None
+
+
+async def test_an_edit_that_our_own_status_write_tells_of_first_is_not_overlooked() -> None:
+    world = await calling()
+    edited = False
+
+    def edit_first(write: Write) -> None:
+        nonlocal edited
+        if write.subresource == "status" and not edited:
+            edited = True
+            edit(world, scopes=["write"])
+
+    # The answers to our own writes come before the watch's events, which are nothing new by then.
+    world.cluster.deaf = True
+    world.cluster.before_effect = edit_first
+    edit(world, client={"name": "Shop"})
+    world.wake(Key("ServiceClient", "tenant", "shop"))
+    world.cache.put(SERVICE_CLIENT, caller(world))
+    await world.settle()
+
+    assert edited
+    assert held(world) == ({"read", "write"}, {AUDIENCE})
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
