@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
-from . import reasons, steps
+from . import plan_deletion, reasons, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
@@ -33,7 +33,7 @@ from .errors import (
 )
 from .events import EventType, Recorder
 from .gather import Gatherer
-from .observed import ObservedClient
+from .observed import ObservedClient, Settings
 from .registrant import Registrant
 from .registration.driver import RegistrationRefused
 from .registration.ledger import State, secret_name
@@ -59,13 +59,14 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
         gatherer: Gatherer,
         clients: Clients,
         children: Children,
+        settings: Settings,
         *,
         namespace: str,
         wake: Callable[[Key], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
-        self._gatherer, self._clients, self._children = gatherer, clients, children
+        self._gatherer, self._clients, self._children, self._settings = gatherer, clients, children, settings
         self._namespace, self._wake, self._wall = namespace, wake, wall
 
     @abc.abstractmethod
@@ -154,6 +155,7 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
         for kind in (Wait, AdministratorMustAct, UserMustEdit):
             for outcome in settled.values():
                 if isinstance(outcome, kind):
+                    outcome.at_latest = plan_deletion.seconds_until_release(observed, self._settings, self._wall())
                     raise outcome
         return self.next_look(observed)
 

@@ -138,6 +138,15 @@ def _until(observed: ObservedClient, record: Record, settings: Settings) -> str:
     return f"the object is released at {deadline} at the latest"
 
 
+def seconds_until_release(observed: ObservedClient, settings: Settings, now: float) -> float | None:
+    """How long a deletion that has begun may still wait; None where none has, or where the deadline has passed."""
+    record = observed.ledger
+    if not observed.service.meta.deletion_timestamp or record is None or record.state is not State.DELETING:
+        return None
+    left = (record.deletion_started or now) + settings.deletion_deadline - now
+    return left if left > 0 else None
+
+
 # How a client is ended, whatever becomes of its object.
 CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     _intent_without_client,

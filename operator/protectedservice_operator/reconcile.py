@@ -58,7 +58,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._verifier, self._entries, self._settings, self._sweep = verifier, entries, settings, sweep
+        self._verifier, self._entries, self._sweep = verifier, entries, sweep
         gatherer = Gatherer(cache, servers, verifier, settings, namespace)
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
@@ -75,9 +75,9 @@ class Reconcile(Passes[ProtectedService, Observed]):
             namespace=namespace,
             metrics=metrics,
         )
-        parts = (cluster, cache, servers, events, gatherer, clients, children)
+        parts = (cluster, cache, servers, events, gatherer, clients, children, settings)
         super().__init__(*parts, namespace=namespace, wake=wake, wall=wall)
-        self._service_clients = ServiceClients(*parts, settings, namespace=namespace, wake=wake, wall=wall)
+        self._service_clients = ServiceClients(*parts, namespace=namespace, wake=wake, wall=wall)
         self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:

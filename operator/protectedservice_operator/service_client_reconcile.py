@@ -42,9 +42,19 @@ class ServiceClients(Passes[ServiceClient, ObservedCaller]):
         wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(
-            cluster, cache, servers, events, gatherer, clients, children, namespace=namespace, wake=wake, wall=wall
+            cluster,
+            cache,
+            servers,
+            events,
+            gatherer,
+            clients,
+            children,
+            settings,
+            namespace=namespace,
+            wake=wake,
+            wall=wall,
         )
-        self._callers, self._settings = CallerGatherer(cache, servers, gatherer), settings
+        self._callers = CallerGatherer(cache, servers, gatherer)
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass, as `Passes.one`; None when the object is gone."""

@@ -266,6 +266,9 @@ class World:
 
     def _retry(self, key: Key, outcome: Outcome) -> float:
         """When the workers look again (workers.py), without their jitter."""
+        return min(self._backoff(key, outcome), outcome.at_latest or float("inf"))
+
+    def _backoff(self, key: Key, outcome: Outcome) -> float:
         if isinstance(outcome, UserMustEdit):
             return 3600.0
         if isinstance(outcome, AdministratorMustAct):
