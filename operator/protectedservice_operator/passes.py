@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import abc
 import logging
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from . import plan_deletion, reasons, steps
@@ -47,27 +47,31 @@ Seen = TypeVar("Seen", bound=ObservedClient)
 STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
 
 
-class Passes(abc.ABC, Generic[Owner, Seen]):
-    """Passes over the objects of one kind. `wall` is seconds since the epoch."""
+@dataclass(frozen=True)
+class Parts:
+    """What every pass works with. `wall` is seconds since the epoch."""
 
-    def __init__(
-        self,
-        cluster: ClusterApi,
-        cache: Cache,
-        servers: AuthorizationServers,
-        events: Recorder,
-        gatherer: Gatherer,
-        clients: Clients,
-        children: Children,
-        settings: Settings,
-        *,
-        namespace: str,
-        wake: Callable[[Key], None],
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
-        self._gatherer, self._clients, self._children, self._settings = gatherer, clients, children, settings
-        self._namespace, self._wake, self._wall = namespace, wake, wall
+    cluster: ClusterApi
+    cache: Cache
+    servers: AuthorizationServers
+    events: Recorder
+    gatherer: Gatherer
+    clients: Clients
+    children: Children
+    settings: Settings
+    namespace: str
+    wake: Callable[[Key], None]
+    wall: Callable[[], float]
+
+
+class Passes(abc.ABC, Generic[Owner, Seen]):
+    """Passes over the objects of one kind."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._cluster, self._cache, self._servers = parts.cluster, parts.cache, parts.servers
+        self._events, self._gatherer, self._settings = parts.events, parts.gatherer, parts.settings
+        self._clients, self._children = parts.clients, parts.children
+        self._namespace, self._wake, self._wall = parts.namespace, parts.wake, parts.wall
 
     @abc.abstractmethod
     def find(self, key: Key) -> Owner | None:

@@ -23,7 +23,7 @@ from .events import Recorder
 from .gather import Gatherer
 from .metrics import Metrics
 from .observed import Observed, Settings
-from .passes import Passes
+from .passes import Parts, Passes
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration
 from .registration.ledger_entries import LedgerEntries
@@ -75,9 +75,9 @@ class Reconcile(Passes[ProtectedService, Observed]):
             namespace=namespace,
             metrics=metrics,
         )
-        parts = (cluster, cache, servers, events, gatherer, clients, children, settings)
-        super().__init__(*parts, namespace=namespace, wake=wake, wall=wall)
-        self._service_clients = ServiceClients(*parts, namespace=namespace, wake=wake, wall=wall)
+        parts = Parts(cluster, cache, servers, events, gatherer, clients, children, settings, namespace, wake, wall)
+        super().__init__(parts)
+        self._service_clients = ServiceClients(parts)
         self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:

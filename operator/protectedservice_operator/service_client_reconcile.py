@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from . import service_client_plan, service_client_status, steps
-from .authorization_servers import AuthorizationServers
-from .cache import Cache
-from .children import Children
-from .clients import Clients
-from .cluster_api import ClusterApi
 from .errors import Outcome
-from .events import Recorder
-from .gather import Gatherer
-from .observed import Settings
-from .passes import Passes
+from .passes import Parts, Passes
 from .resource import Key
 from .service_client import ServiceClient
 from .service_client_gather import CallerGatherer
@@ -24,37 +15,11 @@ from .service_client_observed import ObservedCaller
 
 
 class ServiceClients(Passes[ServiceClient, ObservedCaller]):
-    """All of them. `wall` is seconds since the epoch."""
+    """All of them."""
 
-    def __init__(
-        self,
-        cluster: ClusterApi,
-        cache: Cache,
-        servers: AuthorizationServers,
-        events: Recorder,
-        gatherer: Gatherer,
-        clients: Clients,
-        children: Children,
-        settings: Settings,
-        *,
-        namespace: str,
-        wake: Callable[[Key], None],
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__(
-            cluster,
-            cache,
-            servers,
-            events,
-            gatherer,
-            clients,
-            children,
-            settings,
-            namespace=namespace,
-            wake=wake,
-            wall=wall,
-        )
-        self._callers = CallerGatherer(cache, servers, gatherer)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._callers = CallerGatherer(parts.cache, parts.servers, parts.gatherer)
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass, as `Passes.one`; None when the object is gone."""
