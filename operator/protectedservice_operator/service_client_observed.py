@@ -54,12 +54,6 @@ class ObservedCaller:
         return tuple(called for called in found if called is not None and self._refusal(called) is None)
 
     @property
-    def _refusing(self) -> tuple[Called, ...]:
-        """The services that do not."""
-        found = (*self.called.values(), self.audience_holder)
-        return tuple(called for called in found if called is not None and self._refusal(called) is not None)
-
-    @property
     def refusals(self) -> tuple[Outcome, ...]:
         """Why what is asked for is not had; empty when all of it is."""
         return tuple(self._refusals())
@@ -103,26 +97,22 @@ class ObservedCaller:
     def scopes(self) -> tuple[str, ...]:
         """That the client is to have: spec's, and those of the services that consent.
 
-        A suspended one keeps what it has, but for what a service has taken back.
+        A suspended one gets nothing new, and keeps only what it would be given now: else a caller could suspend itself,
+        name the service no more, and so keep what that takes back.
         """
         given = dict.fromkeys(scope for called in self.consenting for scope in called.service.scopes)
         wanted = dict.fromkeys(self.service.scopes) | given
-        if self.ledger is None or not self.service.at_rest:
-            return tuple(wanted)
-        lost = {scope for called in self._refusing for scope in called.service.scopes} - wanted.keys()
-        return tuple(scope for scope in self.ledger.scopes if scope not in lost)
+        held = self.ledger.scopes if self.ledger is not None and self.service.at_rest else wanted
+        return tuple(scope for scope in wanted if scope in held)
 
     @property
     def audiences(self) -> tuple[str, ...]:
         """That the client's tokens may be meant for, likewise."""
         wanted = dict.fromkeys(called.service.audience for called in self.consenting)
-        holder, refusing = self.audience_holder, self._refusing
-        if holder is None or holder not in refusing:
+        if self.audience_holder is None or self._refusal(self.audience_holder) is None:
             wanted[self.service.audience] = None
-        if self.ledger is not None and self.service.at_rest:
-            lost = {called.service.audience for called in refusing} - wanted.keys()
-            return tuple(audience for audience in self.ledger.audiences if audience not in lost)
-        return tuple(audience for audience in wanted if audience is not None)
+        held = self.ledger.audiences if self.ledger is not None and self.service.at_rest else wanted
+        return tuple(audience for audience in wanted if audience is not None and audience in held)
 
     @property
     def peers(self) -> tuple[str, ...]:

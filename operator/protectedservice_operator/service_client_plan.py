@@ -27,7 +27,7 @@ def next_step(
 ) -> Step | Blocked | None:
     """The first thing that is not as it should be, leaving out the phases that were settled in this pass.
 
-    Of a suspended one only its deletion, and what follows from other people's taking back their consent.
+    Of a suspended one only its deletion, and what its client is to lose.
     """
     if observed.service.meta.deletion_timestamp is not None:
         return plan.first(plan_deletion.CHECKS, observed, settings, now, settled)
@@ -59,7 +59,7 @@ def _client_without_consent(observed: ObservedCaller, settings: Settings, now: f
     return plan.first(plan_deletion.CLIENT_CHECKS, observed, settings, now)
 
 
-def _consent_withdrawn_at_rest(observed: ObservedCaller, settings: Settings, now: float) -> Step | Blocked | None:
+def _client_holds_too_much(observed: ObservedCaller, settings: Settings, now: float) -> Step | Blocked | None:
     interrupted = observed.ledger is not None and observed.ledger.state is State.UPDATING
     if not (observed.withdrawn or interrupted):
         return None
@@ -82,4 +82,4 @@ _CHECKS: Final = (
     *plan.CLIENT_CHECKS,
     _projection_differs,
 )
-_CHECKS_AT_REST: Final = (_client_without_consent, _consent_withdrawn_at_rest)
+_CHECKS_AT_REST: Final = (_client_without_consent, _client_holds_too_much)

@@ -497,6 +497,19 @@ async def test_a_suspended_one_loses_what_is_withdrawn_all_the_same() -> None:
     assert client(world) is None
 
 
+async def test_who_suspends_himself_and_names_the_service_no_more_keeps_nothing_of_it() -> None:
+    world = World()
+    protect_elsewhere(world, allowedClients=ALL)
+    world.add(protected_service("stock"))
+    world.add(service_client("shop", services=[{"name": "stock"}, *CALL]))
+    await world.settle()
+
+    edit(world, suspend=True, services=[{"name": "stock"}])
+    await world.settle()
+
+    assert held(world) == ({"read"}, set())
+
+
 async def test_an_edit_that_our_own_status_write_tells_of_first_is_not_overlooked() -> None:
     world = await calling()
     edited = False
