@@ -103,6 +103,10 @@ class ObservedClient(Protocol):
         """Whether what is asked for is such that there can be no client."""
 
     @property
+    def retains_client(self) -> bool:
+        """Whether its client stays when the object goes."""
+
+    @property
     def facts(self) -> Mapping[str, str]:
         """What the tenant's Secret holds beside the credentials, by name."""
 
@@ -149,6 +153,11 @@ class Observed:
     def barred(self) -> bool:
         """Whether what is asked for is such that there can be no client."""
         return self.audience_holder is not None or upstream_is_itself(self.service)
+
+    @property
+    def retains_client(self) -> bool:
+        """Whether its client stays when the object goes."""
+        return self.service.retains_client
 
     @property
     def facts(self) -> Mapping[str, str]:

@@ -46,8 +46,8 @@ def _retained_not_released(observed: ObservedClient, settings: Settings, now: fl
 
 def _kept_client_half_updated(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
-    service, record = observed.service, observed.ledger
-    if not service.retains_client or record is None or record.state is not State.UPDATING:
+    record = observed.ledger
+    if not observed.retains_client or record is None or record.state is not State.UPDATING:
         return None
     if observed.server is None or observed.unreachable is not None or observed.refused is not None:
         return None
@@ -57,7 +57,7 @@ def _kept_client_half_updated(observed: ObservedClient, settings: Settings, now:
 
 def _client_kept(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
-    if not observed.service.retains_client or record is None or record.client_id is None:
+    if not observed.retains_client or record is None or record.client_id is None:
         return None
     if record.state not in RETAINABLE:
         return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client

@@ -48,10 +48,6 @@ class Registrant(Protocol):
     def credentials_annotations(self) -> Mapping[str, str]: ...
 
     @property
-    def retains_client(self) -> bool:
-        """Whether a deletion leaves the client registered."""
-
-    @property
     def at_rest(self) -> bool:
         """Whether nothing of it may be changed: suspended, and not being deleted."""
 

@@ -136,6 +136,14 @@ class ObservedCaller:
         return bool(set(record.scopes) - set(self.scopes) or set(record.audiences) - set(self.audiences))
 
     @property
+    def retains_client(self) -> bool:
+        """Whether its client stays when the object goes: never with something that it may not have any more.
+
+        Nobody would take that from it later; and an edit and a deletion may come before any pass between them.
+        """
+        return self.service.retains_client and not self.withdrawn
+
+    @property
     def facts(self) -> Mapping[str, str]:
         """What the Secret says beside the credentials: how a token is asked for, and what can be had, by the ledger."""
         record, server = self.ledger, self.server

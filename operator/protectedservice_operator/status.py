@@ -148,7 +148,7 @@ def client_told(observed: ObservedClient, settings: Settings) -> Told:
     """ClientRegistered."""
     record = observed.ledger
     if observed.service.meta.deletion_timestamp:
-        if observed.service.retains_client and has_client(observed):
+        if observed.retains_client and has_client(observed):
             return "False", reasons.DELETING, "the object is being deleted; its client stays registered"
         return "False", reasons.DELETING, "the client is being deleted at the authorization server"
     if record is None or record.client_id is None:

@@ -602,6 +602,21 @@ async def test_a_client_whose_object_lost_its_finalizer_by_hand_is_found_by_the_
     assert client(world) is not None
 
 
+async def test_a_client_is_not_retained_with_what_a_service_gave_however_fast_spec_is_changed() -> None:
+    world = World()
+    protect_elsewhere(world, allowedClients=ALL)
+    world.add(service_client("shop", scopes=["read"], services=CALL))
+    await world.settle()
+    assert held(world) == ({"read", "write"}, {AUDIENCE})
+
+    edit(world, services=[], deletionPolicy="Retain")
+    world.cluster.remove(SERVICE_CLIENT, "tenant", "shop")
+    await world.settle()
+
+    assert world.cluster.objects(SERVICE_CLIENT) == []
+    assert client(world) is None
+
+
 # --- what tenants may try --------------------------------------------------------------------------------------------
 
 
