@@ -21,6 +21,8 @@ from .resource import (
     CLIENT_SECRET,
     CONFIG_MAP,
     DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    POD_DISRUPTION_BUDGET,
     SERVICE,
     SERVICE_ACCOUNT,
     AuthorizationServer,
@@ -165,11 +167,6 @@ class Observed:
         return {}
 
 
-def upstream_is_itself(service: ProtectedService) -> bool:
-    """Whether requests would go round in a circle."""
-    return service.upstream is not None and service.upstream.name == service.child_name
-
-
 def wanted_metadata(observed: ObservedClient, settings: Settings, attempt8: str) -> ClientMetadata:
     """What the authorization server is to hold about the object's client."""
     service, meta = observed.service, observed.service.meta
@@ -196,6 +193,11 @@ def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, 
         observed.memory["children"] = _children(observed, settings)
     found: list[tuple[Kind, Mapping[str, Any]]] | None = observed.memory["children"]
     return found
+
+
+def upstream_is_itself(service: ProtectedService) -> bool:
+    """Whether requests would go round in a circle."""
+    return service.upstream is not None and service.upstream.is_service(service.child_name, service.meta.namespace)
 
 
 def server_changed(observed: ObservedClient) -> bool:
@@ -229,12 +231,16 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     deployment = manifests.deployment(service, settings.server_image, name, client_id, own_authorities=own)
     # Certificates that cannot be read now leave those in force that were copied before.
     authorities = [] if observed.ca_bundle is None else [manifests.ca_config_map(service, observed.ca_bundle)]
+    account, budget = service.workload.service_account, service.workload.disruption_budget
+    scaling = service.workload.autoscaling
     return [
         (CONFIG_MAP, policy),
         *((CONFIG_MAP, manifest) for manifest in authorities),
-        (SERVICE_ACCOUNT, manifests.service_account(service)),
+        *([(SERVICE_ACCOUNT, manifests.service_account(service))] if account is None else []),
         (DEPLOYMENT, deployment),
         (SERVICE, manifests.service(service)),
+        *([(HORIZONTAL_POD_AUTOSCALER, manifests.horizontal_pod_autoscaler(service, scaling))] if scaling else []),
+        *([(POD_DISRUPTION_BUDGET, manifests.pod_disruption_budget(service, budget))] if budget is not None else []),
     ]
 
 
@@ -294,13 +300,20 @@ def proved_template(observed: Observed) -> str | None:
 
 
 def rolled_out(observed: Observed) -> bool:
-    """Whether the Deployment's own status says that its current template runs on all replicas and on nothing else."""
+    """Whether the Deployment's own status says that its current template runs on all replicas and on nothing else.
+
+    Of an autoscaled one, that the least number of them serves: more may be on their way at any time.
+    """
     live = observed.children.get((DEPLOYMENT, observed.service.child_name))
     if live is None:
         return False
     now, want = live.get("status") or {}, observed.service.replicas
     seen = now.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     counts = (now.get("updatedReplicas", 0), now.get("replicas", 0), now.get("availableReplicas", 0))
+    scaling = observed.service.workload.autoscaling
+    if scaling is not None:
+        least: int = min(scaling.least, live["spec"].get("replicas", 1))
+        return bool(seen and counts[0] == counts[1] and counts[2] >= least > 0)
     return seen and counts == (want, want, want)
 
 

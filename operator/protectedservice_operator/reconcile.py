@@ -8,6 +8,7 @@ the pass and the others go on: an authorization server that is away does not kee
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -24,12 +25,13 @@ from .gather import Gatherer
 from .metrics import Metrics
 from .observed import Observed, Settings
 from .passes import Parts, Passes
+from .pod_certificate import pinned
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration
 from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.token import TokenEndpoint
-from .resource import AUTHORIZATION_SERVER, LEDGER, SERVICE_CLIENT, SWEEP, Key, ProtectedService
+from .resource import AUTHORIZATION_SERVER, LEDGER, SECRET, SERVICE_CLIENT, SWEEP, Key, ProtectedService
 from .service_client_reconcile import ServiceClients
 from .sweep import OrphanSweep
 from .verification import Subject, Verifier
@@ -156,6 +158,9 @@ class Reconcile(Passes[ProtectedService, Observed]):
             found = await self._entries.read(service.meta.uid)
             return found[0].registration if found else None
 
+        async def tls() -> ssl.SSLContext:
+            return pinned(await self._cluster.get(SECRET, service.meta.namespace, service.workload.tls_secret or ""))
+
         self._verifier.start(
             Subject(
                 key=service.key,
@@ -168,6 +173,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
                 max_revocation_delay=duration_seconds(service.max_revocation_delay),
                 tokens=tokens,
                 registration=registration,
+                tls=None if service.workload.tls_secret is None else tls,
             )
         )
 
