@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import candidates
 from benchmarks.candidates import Candidate, Place, Setup, Tools
-from protectedservice_server import policy as policy_file
+from protectedservice_server import policy_file
 
 ALL = [
     candidates.OURS,
