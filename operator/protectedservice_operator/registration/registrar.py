@@ -61,6 +61,7 @@ class Registrar:
     async def register(
         self,
         owner: Meta,
+        kind: str,
         server: str,
         metadata: Callable[[str], ClientMetadata],
         connection: Connection,
@@ -69,7 +70,9 @@ class Registrar:
         attempt: str | None,
         abandoned: bool,
     ) -> None:
-        """Make the object's client. `attempt` continues that intent; `abandoned` gives an older one up.
+        """Make the client of `owner`, an object of this kind.
+
+        `attempt` continues that intent; `abandoned` gives an older one up.
 
         Raises what the driver raises, and Conflict when the ledger is not as the plan saw it.
         """
@@ -80,7 +83,7 @@ class Registrar:
             await self._entries.report_uncertain(tell, what)
         if attempt is None:
             entry, version = await self._open_intent(
-                owner, server, metadata, found, abandoned=abandoned, chooses=chooses
+                owner, kind, server, metadata, found, abandoned=abandoned, chooses=chooses
             )
             if abandoned:
                 await self._entries.report_uncertain(tell, "an interrupted registration was given up after 60 s")
@@ -96,6 +99,7 @@ class Registrar:
     async def _open_intent(
         self,
         owner: Meta,
+        kind: str,
         server: str,
         metadata: Callable[[str], ClientMetadata],
         found: tuple[Entry, str] | None,
@@ -112,6 +116,7 @@ class Registrar:
         if found is None:
             record = Record(
                 state=State.REGISTERING,
+                owner_kind=kind,
                 owner_namespace=owner.namespace,
                 owner_name=owner.name,
                 owner_uid=owner.uid,
@@ -123,8 +128,8 @@ class Registrar:
             )
             return await self._entries.write(Entry(record, chosen=chosen), None)
         entry, version = found
-        expected = State.REGISTERING if abandoned else State.IDLE
-        if entry.record.state is not expected:
+        expected = (State.REGISTERING,) if abandoned else (State.IDLE, State.ORPHANED)
+        if entry.record.state not in expected:
             raise moved(owner)
         entry = entry.with_record(
             state=State.REGISTERING,
@@ -167,7 +172,8 @@ class Registrar:
             manageable=is_manageable(registration, connection.driver),
             registered=self._entries.wall(),
             registration_endpoint=connection.endpoints.registration,
-            audience=intent.audience,
+            audiences=intent.audiences,
+            scopes=intent.scopes,
             metadata_digest=intent.digest(),
             intent=None,
             refusal=None,
@@ -236,7 +242,8 @@ class Registrar:
             return
         stored = entry.with_record(
             state=State.REGISTERED,
-            audience=intent.audience,
+            audiences=intent.audiences,
+            scopes=intent.scopes,
             metadata_digest=intent.digest(),
             intent=None,
             refusal=None,
