@@ -6,6 +6,7 @@ both into the same variable.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
@@ -23,6 +24,9 @@ _OVERRIDES: Final = frozenset(
 )
 
 _SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+_PLAIN_VALUE: Final = re.compile(r"[\x21-\x24\x26-\x7e](?:[\x20-\x24\x26-\x7e]*[\x21-\x24\x26-\x7e])?")
 
 
 def plain(name: str) -> str:
@@ -71,6 +75,8 @@ def header_value(text: str) -> str:
 
     `%` itself is encoded too, and spaces at the ends: no two claims look alike to the upstream.
     """
+    if _PLAIN_VALUE.fullmatch(text):
+        return text
     encoded = quote(text.encode("utf-8", "surrogatepass"), safe=_SAFE)
     bare = encoded.strip(" ")
     left = len(encoded) - len(encoded.lstrip(" "))

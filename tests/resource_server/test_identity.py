@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def ours() -> Authority:
     return Authority("ours")
 
 
-def https(url: str, file: Path | None, **tls: str) -> dict[str, object]:
+def https(url: str, file: Path | None, **tls: str) -> dict[str, Any]:
     return behind(url, tls={**({"caFile": str(file)} if file else {}), **tls})
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote_plus
 
 import pytest
 
+from protectedservice_server.http1.server import HttpServer
+from protectedservice_server.http1.ticker import Ticker
 from protectedservice_server.management import Management
 from protectedservice_server.metrics import Metrics
 from protectedservice_server.revocation_webhook import LARGEST_BODY, RevocationWebhook, Secret, SecretError
@@ -156,38 +160,35 @@ async def test_the_service_port_knows_no_such_path(server: IntrospectionServer) 
         assert (await ask(running.port, "/revoked", method="POST", token=SECRET)).status == 404
 
 
-async def call(management: Management, body: list[bytes], **scope: object) -> int:
-    statuses: list[int] = []
-    parts = list(body)
+@asynccontextmanager
+async def management_port(webhook: RevocationWebhook | None) -> AsyncIterator[int]:
+    front = HttpServer(Management(Metrics(), webhook), ticker=Ticker())
+    listening = socket.create_server(("127.0.0.1", 0))
+    await front.start(listening)
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        front.close()
 
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
-    async def send(message: dict[str, object]) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(int(str(message["status"])))
-
-    await management(
-        {"type": "http", "method": "POST", "path": "/revoked", "headers": [], **scope},
-        receive,
-        send,  # type: ignore[arg-type]  # what is sent is a dict
-    )
-    return statuses[0]
+async def told(port: int, body: bytes, secret: str | None = SECRET) -> int:
+    headers = [("Content-Type", "application/x-www-form-urlencoded")]
+    return (await ask(port, "/revoked", method="POST", headers=headers, token=secret, body=body)).status
 
 
 async def test_the_management_port_reads_the_body_only_of_who_shows_the_secret_and_only_so_far(hook: Hook) -> None:
-    management = Management(Metrics(), hook.webhook)
-    headers = [(b"authorization", f"Bearer {SECRET}".encode()), FORM]
-    endless = [b"x" * 20_000] * 100
+    endless = b"token=" + b"x" * 2_000_000
+    async with management_port(hook.webhook) as port:
+        assert await told(port, b"token=x") == 204
+        assert await told(port, endless) == 400
+        assert await told(port, b"token=y", secret=None) == 401
 
-    assert await call(management, [b"tok", b"en=x"], headers=headers) == 204
-    assert await call(management, endless, headers=headers) == 400
-    assert await call(management, endless) == 401
     assert hook.told == ["x"]
 
 
-async def test_without_a_secret_in_the_policy_there_is_no_webhook(hook: Hook) -> None:
-    assert await call(Management(Metrics()), [b"token=x"]) == 404
+async def test_without_a_secret_in_the_policy_there_is_no_webhook() -> None:
+    async with management_port(None) as port:
+        assert await told(port, b"token=x") == 404
 
 
 async def test_a_token_that_is_told_is_asked_about_again_within_the_bound(

@@ -11,7 +11,7 @@ from protectedservice_server.policy import CHECK_PATH
 
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer
-from .running import Service, behind, service
+from .running import Running, behind, service
 from .wire import Header, ask
 
 RULES: list[dict[str, Any]] = [
@@ -34,13 +34,13 @@ async def upstream() -> AsyncIterator[EchoUpstream]:
 
 
 @pytest.fixture
-async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Service]:
+async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Running]:
     async with service(server, **behind(upstream.url), rules=RULES) as running:
         yield running
 
 
 async def test_a_public_path_is_forwarded_for_anybody_and_says_nothing_about_the_caller(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     claims = [("X-Auth-Subject", "admin"), ("x_auth_client_id", "admin"), ("X-AUTH-SCOPE", "admin")]
     token = server.issue(sub="alice")
@@ -55,7 +55,7 @@ async def test_a_public_path_is_forwarded_for_anybody_and_says_nothing_about_the
 
 
 async def test_a_denied_path_is_closed_to_everybody_without_a_challenge(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     answers = [
         await ask(proxy.port, "/internal/x", token=token, method=method)
@@ -71,7 +71,7 @@ async def test_a_denied_path_is_closed_to_everybody_without_a_challenge(
 
 
 async def test_a_rule_s_scopes_stand_instead_of_the_others_and_in_the_challenge(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     bare = await ask(proxy.port, "/orders/1", method="DELETE")
     reader = await ask(proxy.port, "/orders/1", method="DELETE", token=server.issue("read"))
@@ -87,7 +87,7 @@ async def test_a_rule_s_scopes_stand_instead_of_the_others_and_in_the_challenge(
 
 
 async def test_one_token_has_one_verdict_per_rule_out_of_one_remembered_answer(
-    server: IntrospectionServer, proxy: Service
+    server: IntrospectionServer, proxy: Running
 ) -> None:
     token = server.issue("write")
     statuses = [
@@ -102,12 +102,12 @@ async def test_one_token_has_one_verdict_per_rule_out_of_one_remembered_answer(
     "target",
     ["/docs//x", "//internal/x", "/docs/;/internal", "/docs/x;y", "/docs%3b/x", "/docs/../internal", "/docs/%2e%2e/x"],
 )
-async def test_a_path_with_two_readings_is_refused(proxy: Service, upstream: EchoUpstream, target: str) -> None:
+async def test_a_path_with_two_readings_is_refused(proxy: Running, upstream: EchoUpstream, target: str) -> None:
     assert (await ask(proxy.port, target)).status == 400
     assert upstream.seen == []
 
 
-async def test_an_encoded_letter_does_not_get_round_a_rule(proxy: Service, upstream: EchoUpstream) -> None:
+async def test_an_encoded_letter_does_not_get_round_a_rule(proxy: Running, upstream: EchoUpstream) -> None:
     assert (await ask(proxy.port, "/%69nternal/x")).status == 403
     assert (await ask(proxy.port, "/docs/%61?%2finternal")).status == 200
     assert [seen.target for seen in upstream.seen] == ["/docs/%61?%2finternal"]
@@ -124,7 +124,7 @@ async def test_an_encoded_letter_does_not_get_round_a_rule(proxy: Service, upstr
     ],
 )
 async def test_headers_that_rename_method_or_path_behind_the_rules_are_taken_off(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream, override: Header
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, override: Header
 ) -> None:
     await ask(proxy.port, "/orders/1", token=server.issue("read"), headers=[override])
 

@@ -36,7 +36,7 @@ class EchoUpstream:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     """A request has reached `/wait` or `/stream`."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    """The caller of `/stream` or `/wait` went away before the end."""
+    """The caller of `/stream`, `/wait` or `/socket` went away before the end."""
     port: int = 0
     tls: ssl.SSLContext | None = None
 
@@ -75,6 +75,8 @@ class EchoUpstream:
                 return web.Response(text="waited")
             if path == "/stream":
                 return await self._stream(request)
+            if path == "/socket":
+                return await self._socket(request)
         except (asyncio.CancelledError, ConnectionError):
             self.left.set()
             raise
@@ -89,10 +91,22 @@ class EchoUpstream:
         await response.write(b"second")
         return response
 
-    async def _echo(self, request: web.Request, path: str) -> web.StreamResponse:
-        body = await request.read()
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        self._note(request, b"")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(str(message.data))
+        self.left.set()
+        return socket
+
+    def _note(self, request: web.Request, body: bytes) -> None:
         headers = [(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in request.raw_headers]
         self.seen.append(Seen(request.method, request.raw_path, headers, body))
+
+    async def _echo(self, request: web.Request, path: str) -> web.StreamResponse:
+        body = await request.read()
+        self._note(request, body)
         if path == "/break":  # promises more than it sends
             response = web.StreamResponse(headers={"content-length": "100"})
             await response.prepare(request)
