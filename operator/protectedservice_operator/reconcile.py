@@ -8,15 +8,15 @@ the pass and the others go on: an authorization server that is away does not kee
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import manifests, plan, reasons, status, steps
+from . import manifests, plan, plan_rotation, reasons, status, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
+from .client_checks import ClientChecks
 from .clients import Clients
 from .cluster_api import ClusterApi
 from .errors import (
@@ -37,9 +37,11 @@ from .metrics import Metrics
 from .observed import Observed, Settings
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration, RegistrationRefused
+from .registration.inspector import Inspector
 from .registration.ledger import State, secret_name
 from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
+from .registration.rotator import Rotator
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
@@ -47,8 +49,10 @@ from .resource import (
     PROTECTED_SERVICE,
     Key,
     ProtectedService,
+    duration_seconds,
     find_condition,
 )
+from .rotations import Rotations
 from .verification import Subject, Verifier
 
 logger = logging.getLogger(__name__)
@@ -74,6 +78,7 @@ class Reconcile:
         wake: Callable[[Key], None],
         metrics: Metrics | None = None,
         rollout_concurrency: int = 10,
+        checks: ClientChecks | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,16 +86,20 @@ class Reconcile:
         self._entries, self._events, self._settings, self._wake = entries, events, settings, wake
         self._wall = wall
         self._namespace = namespace
-        self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
+        self._checks = checks or ClientChecks(clock=clock)
+        self._gatherer = Gatherer(cache, servers, verifier, self._checks, settings, namespace)
         self._children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
+        rotator = Rotator(entries)
+        self._rotations = Rotations(servers, rotator, Inspector(entries), self._checks, settings, metrics=metrics)
         self._clients = Clients(
             cluster,
             cache,
             servers,
             Registrar(entries),
             Deregistrar(entries),
+            rotator,
             events,
             self._gatherer,
             settings,
@@ -179,7 +188,20 @@ class Reconcile:
             for outcome in settled.values():
                 if isinstance(outcome, kind):
                     raise outcome
-        return self._verifier.next_due(observed.service.meta.uid)
+        return self._next_due(observed)
+
+    def _next_due(self, observed: Observed) -> float | None:
+        """Seconds until time alone brings something to do."""
+        uid = observed.service.meta.uid
+        if observed.service.meta.deletion_timestamp is not None:
+            return None
+        check = self._checks.due_in(uid)
+        times = (
+            self._verifier.next_due(uid),
+            plan_rotation.due_in(observed, self._wall()),
+            check if check > 0 else None,  # overdue: something is in its way, whose change is told
+        )
+        return min((time for time in times if time is not None), default=None)
 
     async def _act(self, step: steps.Step, observed: Observed) -> None:
         logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
@@ -198,6 +220,16 @@ class Reconcile:
                 | steps.Discard()
             ):
                 await self._clients.act(step, observed, tell)
+            case (
+                steps.CheckClient()
+                | steps.Rotate()
+                | steps.GiveUpRotation()
+                | steps.Hold()
+                | steps.TakeOver()
+                | steps.RollBack()
+                | steps.EndSecond()
+            ):
+                await self._rotations.act(step, observed, tell)
             case steps.Project():
                 await self._children.project(step, observed)
             case steps.Apply():
@@ -271,7 +303,7 @@ class Reconcile:
     async def _tell_flips(self, service: ProtectedService, conditions: list[dict[str, Any]]) -> None:
         """An Event and a log line for each condition that changed its status or its reason for being False."""
         for condition in conditions:
-            if condition["type"] in (reasons.RECONCILING, reasons.STALLED):
+            if condition["type"] in (reasons.RECONCILING, reasons.STALLED, reasons.ROTATING):
                 continue
             before = find_condition(service.status.get("conditions") or (), condition["type"])
             said = (condition["status"], condition["reason"])
@@ -328,6 +360,7 @@ class Reconcile:
     def _forget(self, key: Key, uid: str) -> None:
         self._uids.pop(key, None)
         self._verifier.forget(uid)
+        self._checks.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)
         self._children.forget(uid)
@@ -336,10 +369,3 @@ class Reconcile:
 _UNDER_WAY: Final = frozenset(
     {reasons.PENDING, reasons.PROGRESSING, reasons.VERIFYING, reasons.DELETING, reasons.NOT_PROBED}
 )
-_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def duration_seconds(text: str) -> float:
-    """A duration of the CRD (`1m30s`, `500ms`) in seconds."""
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))

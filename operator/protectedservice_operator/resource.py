@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +15,7 @@ VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
 FIELD_MANAGER: Final = "protectedservice-operator"
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+ANNOTATION_ROTATE: Final = f"{GROUP}/rotate"  # a value that was not there before asks for a rotation
 
 LABEL_NAME: Final = f"{GROUP}/name"
 LABEL_COMPONENT: Final = f"{GROUP}/component"
@@ -158,6 +161,8 @@ class ProtectedService:
     credentials_labels: Mapping[str, str]
     credentials_annotations: Mapping[str, str]
     retains_client: bool  # a deletion leaves the client registered
+    rotation_interval: str | None  # a duration; None: on demand only
+    rotation_request: str | None  # digest of the annotation's value
     replicas: int
     resources: Mapping[str, Any]
     pod_labels: Mapping[str, str]
@@ -199,6 +204,8 @@ class ProtectedService:
             credentials_labels=credentials.get("labels") or {},
             credentials_annotations=credentials.get("annotations") or {},
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
+            rotation_interval=(client.get("rotation") or {}).get("interval"),
+            rotation_request=_rotation_request(body),
             replicas=workload["replicas"],
             resources=workload["resources"],
             pod_labels=workload.get("podLabels") or {},
@@ -242,6 +249,12 @@ class ProtectedService:
         """The AuthorizationServer that status says this service was given."""
         recorded = self.status.get("authorizationServer")
         return Reference(recorded["namespace"], recorded["name"]) if recorded else None
+
+
+def _rotation_request(body: Mapping[str, Any]) -> str | None:
+    """The annotation may be of any length, and is of interest only as another one than before."""
+    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
+    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +373,11 @@ class AuthorizationServer:
         """Whether the operator chooses the client's id, so that a registration can be repeated without harm."""
         return self.registration is not RegistrationKind.DYNAMIC
 
+    @property
+    def names_introspectors(self) -> bool:
+        """Whether a client can introspect only those tokens whose audience names it (Keycloak from 26.6.2 on)."""
+        return self.registration is RegistrationKind.KEYCLOAK
+
     def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether services of this namespace may use the server (Gateway API's `from`)."""
         if self.allowed_from == "All":
@@ -412,6 +430,15 @@ def timestamp(now: float) -> str:
 def seconds(text: str) -> float:
     """metav1.Time as seconds since the epoch."""
     return dt.datetime.fromisoformat(text).timestamp()
+
+
+_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_seconds(text: str) -> float:
+    """A duration of the CRDs (`1m30s`, `500ms`) in seconds."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
 
 
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:

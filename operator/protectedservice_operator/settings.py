@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     verification_interval: float = Field(default=21_600, ge=60)
     """Between two proofs of an unchanged service."""
 
+    drift_interval: float = Field(default=3_600, ge=60)
+    """Between two looks at a client at its authorization server."""
+
     resync_interval: float = Field(default=1_200, ge=10)
     """Between two comparisons of the caches with full lists."""
 

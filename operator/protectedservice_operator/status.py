@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import reasons
+from . import plan_rotation, reasons
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
 from .observed import (
     Observed,
@@ -22,7 +22,7 @@ from .observed import (
     workload_available,
 )
 from .proof import Verdict, duration
-from .registration.ledger import State
+from .registration.ledger import Role, State
 from .resource import (
     DEPLOYMENT,
     FINALIZER,
@@ -58,6 +58,10 @@ def status(observed: Observed, settings: Settings, settled: Mapping[str, Outcome
         result["url"] = service.url
         if observed.ledger.registered is not None:
             result["registeredAt"] = timestamp(observed.ledger.registered)
+        if observed.ledger.rotated is not None:
+            result["rotatedAt"] = timestamp(observed.ledger.rotated)
+        if (planned := plan_rotation.next_rotation(observed)) is not None:
+            result["nextRotation"] = timestamp(planned)
     verification = _verification_status(observed, settings, conditions)
     if verification:
         result["verification"] = verification
@@ -72,6 +76,8 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
+    aside = settled.get(reasons.ROTATION)
+    settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
     for phase, outcome in settled.items():
         told[phase] = ("False", outcome.reason, outcome.message)
     if observed.service.at_rest:
@@ -84,6 +90,9 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
         told[reasons.STALLED] = ("True", stalled.reason, stalled.message)
     elif told[reasons.READY][0] != "True" and not observed.service.at_rest:
         told[reasons.RECONCILING] = ("True", told[reasons.READY][1], told[reasons.READY][2])
+    rotating = _rotating_condition(observed, aside)
+    if rotating is not None:
+        told[reasons.ROTATING] = rotating
     generation = observed.service.meta.generation
     return [
         {"type": type_, "status": status_, "reason": reason, "message": message, "observedGeneration": generation}
@@ -127,9 +136,31 @@ def _client_condition(observed: Observed, settings: Settings) -> _Told:
     if record is None or record.client_id is None:
         return "False", reasons.PENDING, "the client is not registered yet"
     wanted = wanted_metadata(observed, settings, record.tag_attempt).digest()
-    if record.state is not State.REGISTERED or record.metadata_digest != wanted:
+    if record.state not in (State.REGISTERED, State.ROTATING) or record.metadata_digest != wanted:
         return "False", reasons.PENDING, f"client {record.client_id} is being updated"
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
+
+
+def _rotating_condition(observed: Observed, obstacle: Outcome | None) -> _Told | None:
+    """What a rotation does, or why the last one came to nothing. No part of Ready: the client in use serves on."""
+    record = observed.ledger
+    if record is None:
+        return None
+    client, second = record.client_id, record.second
+    if record.state is State.ROTATING:
+        text = f"a client is made to replace {client}"
+    elif second is not None and second.role is Role.NEXT:
+        text = f"client {second.client_id} is to replace {client}"
+    elif second is not None and second.role is Role.OLD:
+        text = f"client {client} is in use; {second.client_id} is deleted when its last token has expired"
+    elif record.rotation_refusal is not None:
+        text = f"client {client} serves on, another one is tried later: {record.rotation_refusal.message}"
+        return "False", reasons.ROTATION_GIVEN_UP, text
+    elif second is not None:
+        text = f"client {second.client_id} is deleted again"
+    else:
+        return None
+    return "True", reasons.ROTATING, text if obstacle is None else f"{text}; {obstacle.message}"
 
 
 def _credentials_condition(observed: Observed, settings: Settings) -> _Told:

@@ -38,6 +38,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.validation.retries": 0,
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
+        "spec.client.rotation.interval": "24h",
         "spec.client.credentialsSecret.name": "other",
         "spec.client.credentialsSecret.keys.clientId": "ID",
         "spec.client.credentialsSecret.keys.clientSecret": "SECRET",

@@ -30,6 +30,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "workers": 16,
         "probe_interval": 30,
         "verification_interval": 21_600,
+        "drift_interval": 3_600,
         "resync_interval": 1_200,
         "management_port": 8090,
         "log_level": "info",
