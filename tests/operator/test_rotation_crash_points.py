@@ -31,7 +31,7 @@ from .test_crash_points import (
 )
 
 HOUR = 3600.0
-PERIOD = 2 * HOUR  # in which a look at the client falls due, and what was given up is tried again
+PERIOD = 1.5 * HOUR  # in which a look at the client falls due, and what was given up is tried again
 ROTATION = 700.0  # in which a rotation ends: at Keycloak, two lifetimes of a token
 KILLS = pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
 
@@ -156,7 +156,7 @@ async def test_a_rotation_that_cannot_be_taken_up_rolls_back_and_every_client_le
         world = await killed_world(server, onboarded, rotate, effect, after=after)
         await world.settle()
         assert world.condition("orders", "CredentialsReady") == ("True", "Projected"), point
-        await world.later(2 * PERIOD)
+        await world.later(PERIOD)
 
         assert_one_client(world, server, point)
         left = len(world.server.clients) - 1
