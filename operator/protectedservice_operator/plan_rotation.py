@@ -39,6 +39,8 @@ def _rotation_interrupted(observed: Observed, settings: Settings, now: float) ->
         return None
     if not is_repeatable(observed, now - record.attempt_started):
         return GiveUpRotation(PHASE, "a rotation was interrupted", observed.service.rotation_request)
+    if not _is_allowed(observed, settings):
+        return None  # told by other phases; the attempt stays open
     obstacle = observed.unreachable or observed.refused
     if obstacle is not None:
         return Blocked(PHASE, obstacle)
@@ -153,9 +155,19 @@ def _is_whole(observed: Observed, settings: Settings, record: Record) -> bool:
         _is_settled(record)
         and record.second is None
         and record.fault is None
-        and record.refusal is None
         and record.metadata_digest == wanted_metadata(observed, settings, record.tag_attempt).digest()
+        and _is_allowed(observed, settings)
+        and projected(observed, settings)
+    )
+
+
+def _is_allowed(observed: Observed, settings: Settings) -> bool:
+    """Whether the service may have a client made there now."""
+    server, namespace = observed.server, observed.service.meta.namespace
+    return (
+        server is not None
+        and server.meta.namespace in settings.honoured_namespaces
+        and server.allows(namespace, observed.namespace_labels)
         and observed.audience_holder is None
         and not server_changed(observed)
-        and projected(observed, settings)
     )

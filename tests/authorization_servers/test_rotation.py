@@ -16,14 +16,15 @@ import httpx
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import CONFIG_MAP, PROTECTED_SERVICE
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, CONFIG_MAP, PROTECTED_SERVICE, AuthorizationServer
 
 from ..resource_server.running import behind
 from ..resource_server.server_process import ServerProcess, started
 from ..support.authorization_server_process import AuthorizationServerProcess
 from ..support.echo_upstream import EchoUpstream
-from ..support.objects import protected_service
+from ..support.objects import OPERATOR_NAMESPACE, protected_service
 from ..support.world import World
+from . import test_reconcile
 from .conftest import Real
 from .test_reconcile import AUDIENCE, create, worlds  # noqa: F401 (a fixture)
 
@@ -226,6 +227,13 @@ async def test_no_request_is_refused_through_a_rotation_whichever_client_its_tok
 # --- every kind of server ------------------------------------------------------------------------------------------
 
 
+async def mint(world: World, held: dict[str, str]) -> str:
+    """As a caller mints who mounts the tenant's Secret."""
+    described = AuthorizationServer.parse(world.cluster.read(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default"))
+    connection = await world.servers.connection(described)
+    return (await connection.tokens.mint(held["client_id"], held["client_secret"], ("read",), AUDIENCE)).value
+
+
 @pytest.mark.slow
 async def test_a_real_server_ends_a_rotation_with_one_client_and_reads_as_it_was_written(
     real: Real,
@@ -234,11 +242,20 @@ async def test_a_real_server_ends_a_rotation_with_one_client_and_reads_as_it_was
     world = worlds()
     create(world)
     await world.settle()
-    old = world.credentials()["client_id"]
+    held = world.credentials()
+    old = held["client_id"]
     await world.later(3700)  # a look at the client finds nothing to put right
     assert not {"ClientDriftRepaired", "ClientLost"} & {reason for reason, _ in world.events()}, world.events()
 
     ask(world)
+    await world.settle()
+    token = await mint(world, held)
+    async with asyncio.timeout(DEADLINE):
+        while world.credentials() == held:
+            await world.later(60)
+    request = httpx.Request("GET", "http://pod.test/", headers={"Authorization": f"Bearer {token}"})
+    assert test_reconcile.pod(world, request).status_code == 204  # the new client is told of the old one's tokens
+
     await world.later(2 * 3600 + 60)  # whatever lifetime the server's tokens have
     new = world.credentials()["client_id"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import httpx
@@ -43,6 +44,10 @@ async def onboarded(kind: str = "dynamic", *, honoured: bool = True, **spec: Any
     await world.settle()
     assert world.condition("orders", "Ready") == ("True", "Ready")
     return world
+
+
+def set_scope(scope: str, body: dict[str, Any]) -> None:
+    body["spec"]["scopes"] = [scope]
 
 
 def client_in_use(world: World) -> str:
@@ -329,6 +334,34 @@ async def test_a_suspended_service_is_not_rotated() -> None:
     await world.later(5 * HOUR)
 
     assert client_in_use(world) == old
+
+
+async def test_a_service_that_is_not_allowed_any_more_is_not_rotated() -> None:
+    world = await onboarded(client={"rotation": {"interval": "1h"}})
+    old = client_in_use(world)
+    world.cluster.edit(
+        AUTHORIZATION_SERVER,
+        OPERATOR_NAMESPACE,
+        "default",
+        lambda body: body["spec"].update(allowedNamespaces={"from": "Same"}),
+    )
+    ask(world)
+    await world.later(3 * HOUR)
+
+    assert client_in_use(world) == old
+    assert world.server.created_total == 1
+
+
+async def test_an_edit_that_the_server_refused_and_that_was_taken_back_is_in_no_rotations_way() -> None:
+    world = await onboarded()
+    old = client_in_use(world)
+    for scope in ("unheard-of", "read"):
+        world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", partial(set_scope, scope))
+        await world.settle()
+    ask(world)
+    await world.settle()
+
+    assert client_in_use(world) != old
 
 
 async def test_scopes_edited_during_a_rotation_reach_the_client_that_takes_over() -> None:
