@@ -146,7 +146,7 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
             return Blocked(phase, refusal)
         return Register(phase, "the service's client is to be made anew")
     age = now - record.attempt_started
-    if is_repeatable(observed, age):
+    if is_repeatable(observed.server, age):
         return Register(phase, "a registration was interrupted", attempt=record.attempt)
     if age < INTENT_REST:
         text = (

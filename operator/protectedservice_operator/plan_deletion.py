@@ -55,7 +55,7 @@ def _rotation_lost(observed: Observed, settings: Settings, now: float) -> Step |
     record = observed.ledger
     if record is None or record.state is not State.ROTATING or observed.server is None:
         return None
-    if is_repeatable(observed, now - record.attempt_started):
+    if is_repeatable(observed.server, now - record.attempt_started):
         return None
     return GiveUpRotation(reasons.CLIENT_REGISTERED, "a rotation was interrupted", observed.service.rotation_request)
 
@@ -131,7 +131,7 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
     if record is None or record.state is not State.REGISTERING:
         return None
     # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
-    if observed.server is not None and not is_repeatable(observed, now - record.attempt_started):
+    if observed.server is not None and not is_repeatable(observed.server, now - record.attempt_started):
         return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
     return StartDeletion(phase, "the object is deleted")
 
@@ -181,6 +181,17 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
 def _until(record: Record, settings: Settings) -> str:
     deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
     return f"the object is released at {deadline} at the latest"
+
+
+def seconds_until_release(observed: Observed, settings: Settings, now: float) -> float | None:
+    """How long a deletion that has begun may still wait; None where none has, or where the deadline has passed."""
+    record = observed.ledger
+    if not observed.service.meta.deletion_timestamp or record is None:
+        return None
+    if record.state is not State.DELETING and not (record.state is State.RETAINED and has_second(record)):
+        return None
+    left = (record.deletion_started or now) + settings.deletion_deadline - now
+    return left if left > 0 else None
 
 
 CHECKS: Final[tuple[Check, ...]] = (

@@ -37,7 +37,7 @@ def _rotation_interrupted(observed: Observed, settings: Settings, now: float) ->
     record = observed.ledger
     if record is None or record.state is not State.ROTATING:
         return None
-    if not is_repeatable(observed, now - record.attempt_started):
+    if not is_repeatable(observed.server, now - record.attempt_started):
         return GiveUpRotation(PHASE, "a rotation was interrupted", observed.service.rotation_request)
     if not _is_allowed(observed, settings):
         return None  # told by other phases; the attempt stays open

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import manifests, plan, plan_rotation, reasons, status, steps
+from . import manifests, plan, plan_deletion, plan_rotation, reasons, status, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
@@ -46,19 +46,21 @@ from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
     FINALIZER,
+    LEDGER,
     PROTECTED_SERVICE,
+    SWEEP,
     Key,
     ProtectedService,
     duration_seconds,
     find_condition,
 )
 from .rotations import Rotations
+from .sweep import OrphanSweep
 from .verification import Subject, Verifier
 
 logger = logging.getLogger(__name__)
 
 STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
-LEDGER: Final = "Ledger"  # Key.kind of ledger entries whose object is gone
 
 
 class Reconcile:
@@ -73,6 +75,7 @@ class Reconcile:
         entries: LedgerEntries,
         events: Recorder,
         settings: Settings,
+        sweep: OrphanSweep,
         *,
         namespace: str,
         wake: Callable[[Key], None],
@@ -84,7 +87,7 @@ class Reconcile:
     ) -> None:
         self._cluster, self._cache, self._servers, self._verifier = cluster, cache, servers, verifier
         self._entries, self._events, self._settings, self._wake = entries, events, settings, wake
-        self._wall = wall
+        self._sweep, self._wall = sweep, wall
         self._namespace = namespace
         self._checks = checks or ClientChecks(clock=clock)
         self._gatherer = Gatherer(cache, servers, verifier, self._checks, settings, namespace)
@@ -113,11 +116,12 @@ class Reconcile:
 
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
-        match key.kind:
-            case AUTHORIZATION_SERVER.kind:
-                return await self._servers.reconcile(key)
-            case "Ledger":
-                return await self._clients.finish_leftover(key)
+        if key.kind == AUTHORIZATION_SERVER.kind:
+            return await self._servers.reconcile(key)
+        if key.kind == LEDGER:
+            return await self._clients.finish_leftover(key)
+        if key.kind == SWEEP:
+            return await self._sweep.sweep()
         service = self._gatherer.service(key)
         uid = self._uids.get(key)
         if uid is not None and (service is None or service.meta.uid != uid):
@@ -187,6 +191,7 @@ class Reconcile:
         for kind in (Wait, AdministratorMustAct, UserMustEdit):
             for outcome in settled.values():
                 if isinstance(outcome, kind):
+                    outcome.at_latest = plan_deletion.seconds_until_release(observed, self._settings, self._wall())
                     raise outcome
         return self._next_due(observed)
 
