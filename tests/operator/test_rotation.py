@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
-from protectedservice_operator.registration.ledger import State
+from protectedservice_operator.registration.driver import ClientMetadata, Registration
+from protectedservice_operator.registration.ledger import Entry, Record, Role, Second, State
+from protectedservice_operator.registration.rotator import exchanged
 from protectedservice_operator.resource import (
     AUTHORIZATION_SERVER,
     DEPLOYMENT,
@@ -406,3 +410,56 @@ async def test_no_secret_of_either_client_is_told_anywhere(caplog: pytest.LogCap
     told = caplog.text + str(world.events()) + str(world.service()["status"])
     told += "".join(str(secret["metadata"]) for secret in world.cluster.objects(SECRET, OPERATOR_NAMESPACE))
     assert not [secret for secret in world.server.secrets_ever if secret in told]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_orphan_in_the_midst_of_a_rotation_loses_both_of_its_clients(kind: str) -> None:
+    world = World(kind=kind)
+    world.sweeps = True
+    world.restart()
+    world.add(protected_service("orders"))
+    await world.settle()
+    ask(world)
+    await world.settle()
+    assert len(world.server.clients) == 2
+    world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["metadata"].update(finalizers=[]))
+    world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
+    await world.later(2 * HOUR)
+
+    assert world.server.clients == {}
+    assert world.ledgers() == []
+
+
+def test_an_entry_keeps_both_clients_and_shows_neither_ones_secrets() -> None:
+    second = Second(role=Role.OLD, client_id="old", tag_attempt="01234567", due=1.0)
+    record = Record(
+        state=State.REGISTERED,
+        owner_namespace="tenant",
+        owner_name="orders",
+        owner_uid="uid",
+        server="system/default",
+        attempt="a" * 32,
+        attempt_started=0.0,
+        tag_attempt="a" * 8,
+        client_id="new",
+        second=second,
+    )
+    entry = Entry(
+        record, Registration("new", "SECRET-1", "/new", "SECRET-2"), None, Registration("old", "SECRET-3", "/old")
+    )
+    secret = entry.to_secret("system", resource_version="1", labels={})
+
+    assert Entry.from_secret(secret) == entry
+    assert "SECRET" not in repr(entry) + str(secret["metadata"])
+    back = exchanged(entry, Role.SURPLUS)
+    assert (back.record.client_id, back.registration, back.second) == ("old", entry.second, entry.registration)
+    assert back.record.second is not None
+    assert (back.record.second.role, back.record.second.client_id) == (Role.SURPLUS, "new")
+
+
+def test_clients_of_before_need_no_update_because_rotations_exist_now() -> None:
+    """The digest of metadata without peers is what it was: 16 digits that stand in ledgers of earlier versions."""
+    metadata = ClientMetadata("name", ("b", "a"), "https://orders.example")
+    content = ["name", ["a", "b"], "https://orders.example", "client_secret_basic"]
+
+    assert metadata.digest() == hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
