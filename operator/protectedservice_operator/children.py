@@ -22,7 +22,16 @@ from .events import Tell
 from .metrics import Metrics
 from .observed import Observed
 from .registration.ledger_entries import LedgerEntries
-from .resource import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, SECRET, Key, Kind, ProtectedService
+from .resource import (
+    ANNOTATION_AUTOSCALED,
+    DEPLOYMENT,
+    FIELD_MANAGER,
+    REPLICAS_MANAGER,
+    SECRET,
+    Key,
+    Kind,
+    ProtectedService,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +81,8 @@ class Children:
             self._check_truce(service, step.kind, ", ".join(step.differences))
         if live is not None:
             manifest["metadata"] = {**manifest["metadata"], "uid": live["metadata"]["uid"]}
+            if step.kind is DEPLOYMENT and _is_handed_over(manifest) and not _is_handed_over(live):
+                await self._hand_over_replicas(live)
         body = await self._write(service, step.kind, manifest)
         if step.repair and step.differences:
             self._count_fight(service, step.kind, ", ".join(step.differences))
@@ -115,6 +126,17 @@ class Children:
             raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from rejected
         self._cache.put(kind, body)
         return body
+
+    async def _hand_over_replicas(self, live: Mapping[str, Any]) -> None:
+        """Before the autoscaler's time: a number that only we held would fall back to 1 when we let go of it."""
+        meta = live["metadata"]
+        manifest = {
+            "apiVersion": DEPLOYMENT.api_version,
+            "kind": DEPLOYMENT.kind,
+            "metadata": {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
+            "spec": {"replicas": live["spec"].get("replicas", 1)},
+        }
+        self._cache.put(DEPLOYMENT, await self._cluster.apply(DEPLOYMENT, manifest, manager=REPLICAS_MANAGER))
 
     def _take_turn(self, observed: Observed, step: steps.Apply) -> None:
         """An operator upgrade rolls only so many workloads at a time; an edit of the service rolls at once.
@@ -190,8 +212,8 @@ class Children:
 
     async def prune(self, step: steps.Prune, observed: Observed) -> None:
         namespace = observed.service.meta.namespace
-        await self._cluster.delete(CONFIG_MAP, namespace, step.name, uid=step.uid)
-        self._cache.remove(CONFIG_MAP, dict(observed.children[CONFIG_MAP, step.name]))
+        await self._cluster.delete(step.kind, namespace, step.name, uid=step.uid)
+        self._cache.remove(step.kind, dict(observed.children[step.kind, step.name]))
 
     async def project(self, step: steps.Project, observed: Observed) -> None:
         """Write the tenant's Secret from the ledger, read live: the cache holds no secret."""
@@ -254,6 +276,11 @@ class Children:
             raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from refused
         self._cache.put(SECRET, body)
         logger.info("Left the credentials Secret %s/%s behind", namespace, name)
+
+
+def _is_handed_over(deployment: Mapping[str, Any]) -> bool:
+    """Whether its number of replicas is the autoscaler's."""
+    return ANNOTATION_AUTOSCALED in (deployment["metadata"].get("annotations") or {})
 
 
 def _owners(body: Mapping[str, Any], uid: str) -> list[int]:

@@ -17,6 +17,8 @@ from .registration.names import client_name, tag
 from .resource import (
     CONFIG_MAP,
     DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    POD_DISRUPTION_BUDGET,
     SERVICE,
     SERVICE_ACCOUNT,
     AuthorizationServer,
@@ -111,6 +113,11 @@ def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, 
     return found
 
 
+def upstream_is_itself(service: ProtectedService) -> bool:
+    """Whether requests would go round in a circle."""
+    return service.upstream is not None and service.upstream.is_service(service.child_name, service.meta.namespace)
+
+
 def server_changed(observed: Observed) -> bool:
     """Whether the AuthorizationServer object now names another server than the one that made our client."""
     record, endpoints = observed.ledger, observed.server.published_endpoints if observed.server else None
@@ -129,7 +136,7 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     endpoints = server.published_endpoints if server else None
     if server is None or endpoints is None or record is None or record.client_id is None or server_changed(observed):
         return None
-    if observed.service.upstream is not None and observed.service.upstream.name == observed.service.child_name:
+    if upstream_is_itself(observed.service):
         return None
     service, own = observed.service, server.ca_bundle is not None
     if own and observed.ca_bundle is None and (CONFIG_MAP, service.ca_name) not in observed.children:
@@ -142,12 +149,16 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     deployment = manifests.deployment(service, settings.server_image, name, client_id, own_authorities=own)
     # Certificates that cannot be read now leave those in force that were copied before.
     authorities = [] if observed.ca_bundle is None else [manifests.ca_config_map(service, observed.ca_bundle)]
+    account, budget = service.workload.service_account, service.workload.disruption_budget
+    scaling = service.workload.autoscaling
     return [
         (CONFIG_MAP, policy),
         *((CONFIG_MAP, manifest) for manifest in authorities),
-        (SERVICE_ACCOUNT, manifests.service_account(service)),
+        *([(SERVICE_ACCOUNT, manifests.service_account(service))] if account is None else []),
         (DEPLOYMENT, deployment),
         (SERVICE, manifests.service(service)),
+        *([(HORIZONTAL_POD_AUTOSCALER, manifests.horizontal_pod_autoscaler(service, scaling))] if scaling else []),
+        *([(POD_DISRUPTION_BUDGET, manifests.pod_disruption_budget(service, budget))] if budget is not None else []),
     ]
 
 
@@ -203,7 +214,7 @@ def proved_template(observed: Observed) -> str | None:
 
 def proved(observed: Observed, settings: Settings) -> bool:
     """Whether the wanted template was shown to work, or nobody is to show that."""
-    if not settings.verification or observed.service.replicas == 0:
+    if not settings.verification or observed.service.scaled_to_zero:
         return True
     template, proof = wanted_template(observed, settings), observed.proof
     if template is None:
@@ -214,13 +225,20 @@ def proved(observed: Observed, settings: Settings) -> bool:
 
 
 def rolled_out(observed: Observed) -> bool:
-    """Whether the Deployment's own status says that its current template runs on all replicas and on nothing else."""
+    """Whether the Deployment's own status says that its current template runs on all replicas and on nothing else.
+
+    Of an autoscaled one, that the least number of them serves: more may be on their way at any time.
+    """
     live = observed.children.get((DEPLOYMENT, observed.service.child_name))
     if live is None:
         return False
     now, want = live.get("status") or {}, observed.service.replicas
     seen = now.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     counts = (now.get("updatedReplicas", 0), now.get("replicas", 0), now.get("availableReplicas", 0))
+    scaling = observed.service.workload.autoscaling
+    if scaling is not None:
+        least: int = min(scaling.least, live["spec"].get("replicas", 1))
+        return bool(seen and counts[0] == counts[1] and counts[2] >= least > 0)
     return seen and counts == (want, want, want)
 
 

@@ -27,6 +27,7 @@ from .observed import (
     projected_keys,
     proved_template,
     server_changed,
+    upstream_is_itself,
     wanted_children,
     wanted_metadata,
     wanted_template,
@@ -34,7 +35,15 @@ from .observed import (
 )
 from .registration.driver import ClientMetadata
 from .registration.ledger import Record, State
-from .resource import ANNOTATION_DESIRED_HASH, CONFIG_MAP, FINALIZER, Kind, find_condition
+from .resource import (
+    ANNOTATION_DESIRED_HASH,
+    CONFIG_MAP,
+    FINALIZER,
+    HORIZONTAL_POD_AUTOSCALER,
+    POD_DISRUPTION_BUDGET,
+    Kind,
+    find_condition,
+)
 from .steps import (
     AddFinalizer,
     Apply,
@@ -57,6 +66,8 @@ REFUSAL_HOLDS: Final = 3600.0
 ADMINISTRATOR_RETRY: Final = 60.0
 # Old policies kept beside the one in use: enough for one rollback of a Deployment.
 KEPT_CONFIG_MAPS: Final = 2
+# Kinds of children that are deleted when spec wants them no more.
+_OPTIONAL: Final = (HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET)
 
 
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
@@ -105,10 +116,9 @@ def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Bl
 
 
 def _upstream_is_the_service_itself(observed: Observed, settings: Settings, now: float) -> Blocked | None:
-    upstream = observed.service.upstream
-    if upstream is None or upstream.name != observed.service.child_name:
+    if not upstream_is_itself(observed.service):
         return None
-    text = f"spec.upstream.service.name {upstream.name} is the protected Service itself; name the Service behind it"
+    text = f"spec.upstream names {observed.service.child_name}, the protected Service itself; name the one behind it"
     return Blocked(reasons.WORKLOAD_AVAILABLE, UserMustEdit(reasons.UPSTREAM_IS_ITSELF, text))
 
 
@@ -194,6 +204,19 @@ def _projection_differs(observed: Observed, settings: Settings, now: float) -> S
     return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger", keys)
 
 
+def _child_unwanted(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """A child of a kind that spec wanted once. Before the rest is applied: it might work against it."""
+    wanted = wanted_children(observed, settings)
+    if wanted is None:
+        return None
+    kinds = {kind for kind, _ in wanted}
+    for (kind, name), body in observed.children.items():
+        if kind in _OPTIONAL and kind not in kinds:
+            why = f"spec wants no {kind} any more"
+            return Prune(reasons.WORKLOAD_AVAILABLE, why, kind, name, body["metadata"]["uid"])
+    return None
+
+
 def _workload_differs(observed: Observed, settings: Settings, now: float) -> Step | None:
     wanted = wanted_children(observed, settings)
     if wanted is None or not projected(observed, settings):
@@ -225,7 +248,7 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
     named = observed.server is not None and observed.server.ca_bundle is not None
     if authorities is not None and not named and observed.service.ca_name not in observed.mounted_config_maps:
         uid, why = authorities["metadata"]["uid"], "the AuthorizationServer names no certificates any more"
-        return Prune(reasons.WORKLOAD_AVAILABLE, why, observed.service.ca_name, uid)
+        return Prune(reasons.WORKLOAD_AVAILABLE, why, CONFIG_MAP, observed.service.ca_name, uid)
     old = sorted(
         (
             (body["metadata"]["creationTimestamp"], name, body["metadata"]["uid"])
@@ -236,13 +259,13 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
     )
     for _, name, uid in old[KEPT_CONFIG_MAPS - 1 :]:
         if name not in observed.mounted_config_maps:
-            return Prune(reasons.WORKLOAD_AVAILABLE, f"policy {name} is used by nothing", name, uid)
+            return Prune(reasons.WORKLOAD_AVAILABLE, f"policy {name} is used by nothing", CONFIG_MAP, name, uid)
     return None
 
 
 def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
     template = wanted_template(observed, settings)
-    if template is None or not settings.verification or observed.service.replicas == 0 or observed.proof_running:
+    if template is None or not settings.verification or observed.service.scaled_to_zero or observed.proof_running:
         return None
     if not workload_available(observed, settings) or observed.unreachable is not None:
         return None
@@ -263,6 +286,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _client_outdated,
     *plan_rotation.BEFORE_PROJECTION,
     _projection_differs,
+    _child_unwanted,
     _workload_differs,
     _old_policy_unused,
     _proof_missing,

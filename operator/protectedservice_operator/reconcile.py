@@ -8,6 +8,7 @@ the pass and the others go on: an authorization server that is away does not kee
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -35,6 +36,7 @@ from .events import EventType, Recorder
 from .gather import Gatherer
 from .metrics import Metrics
 from .observed import Observed, Settings
+from .pod_certificate import pinned
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration, RegistrationRefused
 from .registration.inspector import Inspector
@@ -48,6 +50,7 @@ from .resource import (
     FINALIZER,
     LEDGER,
     PROTECTED_SERVICE,
+    SECRET,
     SWEEP,
     Key,
     ProtectedService,
@@ -345,6 +348,9 @@ class Reconcile:
             found = await self._entries.read(service.meta.uid)
             return found[0].registration if found else None
 
+        async def tls() -> ssl.SSLContext:
+            return pinned(await self._cluster.get(SECRET, service.meta.namespace, service.workload.tls_secret or ""))
+
         self._verifier.start(
             Subject(
                 key=service.key,
@@ -357,6 +363,7 @@ class Reconcile:
                 max_revocation_delay=duration_seconds(service.max_revocation_delay),
                 tokens=tokens,
                 registration=registration,
+                tls=None if service.workload.tls_secret is None else tls,
             )
         )
 

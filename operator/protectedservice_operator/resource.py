@@ -9,13 +9,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
+
+from .workload import Workload
 
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
 FIELD_MANAGER: Final = "protectedservice-operator"
+REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 ANNOTATION_ROTATE: Final = f"{GROUP}/rotate"  # a value that was not there before asks for a rotation
+ANNOTATION_AUTOSCALED: Final = f"{GROUP}/autoscaled"  # at a Deployment whose number of replicas is not ours
 
 LABEL_NAME: Final = f"{GROUP}/name"
 LABEL_COMPONENT: Final = f"{GROUP}/component"
@@ -49,6 +54,8 @@ class Kind:
 PROTECTED_SERVICE: Final = Kind(GROUP, VERSION, "protectedservices", "ProtectedService")
 AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "AuthorizationServer")
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
+POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 SERVICE: Final = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
@@ -74,6 +81,8 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
     SERVICE: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     SERVICE_ACCOUNT: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    POD_DISRUPTION_BUDGET: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    HORIZONTAL_POD_AUTOSCALER: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
 }
 
@@ -138,11 +147,69 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamService:
-    """A Service in the same namespace."""
+class Bundle:
+    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
 
+    kind: Kind
     name: str
+    key: str
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
+        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
+        return cls(kind, source["name"], source["key"])
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTLS:
+    """How an upstream's certificate is judged."""
+
+    ca_bundle: Bundle | None
+    """Only these certificates are trusted then; of the service's own namespace, and mounted by its pods."""
+    server_name: str | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> UpstreamTLS:
+        return cls(Bundle.parse(spec["caBundle"]) if "caBundle" in spec else None, spec.get("serverName"))
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where admitted requests go: a Service in the same namespace, or a URL."""
+
+    service: str | None
     port: int
+    url: str | None
+    timeout: str
+    forward_token: bool
+    identity_headers: Mapping[str, Any] | None  # as in spec
+    tls: UpstreamTLS | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Upstream:
+        service = spec.get("service") or {}
+        return cls(
+            service=service.get("name"),
+            port=service.get("port", 0),
+            url=spec.get("url"),
+            timeout=spec["timeout"],
+            forward_token=spec["forwardToken"],
+            identity_headers=spec.get("identityHeaders"),
+            tls=UpstreamTLS.parse(spec["tls"]) if "tls" in spec else None,
+        )
+
+    def url_from(self, namespace: str) -> str:
+        """Scheme and authority as a pod of this namespace reaches it."""
+        if self.url is not None:
+            return self.url
+        return f"{'http' if self.tls is None else 'https'}://{self.service}.{namespace}.svc:{self.port}"
+
+    def is_service(self, name: str, namespace: str) -> bool:
+        """Whether this is the Service of that name in that namespace, which the upstream's pods are in."""
+        if self.url is None:
+            return self.service == name
+        host = (urlsplit(self.url).hostname or "").rstrip(".").split(".")
+        return host[0] == name and (len(host) == 1 or (host[1] == namespace and host[2:3] in ([], ["svc"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +221,15 @@ class ProtectedService:
     scopes: tuple[str, ...]
     scope_match: str
     audience: str | None
+    resource: str | None
+    rules: Sequence[Mapping[str, Any]]  # as in spec
     demo: bool
-    upstream: UpstreamService | None
-    upstream_timeout: str
+    upstream: Upstream | None
     max_revocation_delay: str
     introspection_timeout: str
     introspection_retries: int
+    serve_stale: str
+    webhook_secret: str | None
     client_display_name: str | None
     credentials_secret: str
     client_id_key: str  # of the Secret's data
@@ -171,6 +241,7 @@ class ProtectedService:
     rotation_request: str | None  # digest of the annotation's value
     replicas: int
     resources: Mapping[str, Any]
+    workload: Workload
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
@@ -186,8 +257,6 @@ class ProtectedService:
         """Raises KeyError where a default of the CRD is missing, which only an outdated CRD can cause."""
         meta, spec = Meta.parse(body), body["spec"]
         reference = spec.get("authorizationServerRef")
-        upstream = spec.get("upstream") or {}
-        target = upstream.get("service")
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
         credentials = client.get("credentialsSecret") or {}
         keys = credentials.get("keys") or {}
@@ -197,12 +266,15 @@ class ProtectedService:
             scopes=tuple(spec["scopes"]),
             scope_match=spec["scopeMatch"],
             audience=spec.get("audience"),
+            resource=spec.get("resource"),
+            rules=spec.get("rules") or (),
             demo=spec.get("demo", False),
-            upstream=UpstreamService(target["name"], target["port"]) if target else None,
-            upstream_timeout=upstream.get("timeout", "30s"),
+            upstream=Upstream.parse(spec["upstream"]) if "upstream" in spec else None,
             max_revocation_delay=validation["maxRevocationDelay"],
             introspection_timeout=validation["timeout"],
             introspection_retries=validation["retries"],
+            serve_stale=validation["serveStale"],
+            webhook_secret=(validation.get("revocationWebhook") or {}).get("secretName"),
             client_display_name=client.get("name"),
             credentials_secret=credentials.get("name") or f"{meta.name}-oauth2-client",
             client_id_key=keys.get("clientId", "client_id"),
@@ -214,6 +286,7 @@ class ProtectedService:
             rotation_request=_rotation_request(body),
             replicas=workload["replicas"],
             resources=workload["resources"],
+            workload=Workload.parse(workload),
             pod_labels=workload.get("podLabels") or {},
             pod_annotations=workload.get("podAnnotations") or {},
             image_pull_secrets=tuple(secret["name"] for secret in workload.get("imagePullSecrets") or ()),
@@ -235,8 +308,18 @@ class ProtectedService:
         return self.suspend and self.meta.deletion_timestamp is None
 
     @property
+    def scaled_to_zero(self) -> bool:
+        """Whether no pod is wanted."""
+        return self.replicas == 0 and self.workload.autoscaling is None
+
+    @property
+    def serves_stale(self) -> bool:
+        """Whether revoked tokens may be let in for longer while the authorization server is down."""
+        return not self.serve_stale.startswith("0")
+
+    @property
     def child_name(self) -> str:
-        """Name of the Deployment, the Service and the ServiceAccount."""
+        """Name of every child but ConfigMaps and the Secret."""
         return f"{self.meta.name}-protected"
 
     @property
@@ -247,8 +330,9 @@ class ProtectedService:
     @property
     def url(self) -> str:
         """Where callers inside the cluster reach the service."""
-        port = "" if self.service_port == 80 else f":{self.service_port}"
-        return f"http://{self.child_name}.{self.meta.namespace}.svc{port}"
+        scheme, usual = ("http", 80) if self.workload.tls_secret is None else ("https", 443)
+        port = "" if self.service_port == usual else f":{self.service_port}"
+        return f"{scheme}://{self.child_name}.{self.meta.namespace}.svc{port}"
 
     @property
     def recorded_server(self) -> Reference | None:
@@ -299,20 +383,6 @@ class Rates:
     requests_per_second: int = 20
     burst: int = 40
     concurrency: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
-
-    kind: Kind
-    name: str
-    key: str
-
-    @classmethod
-    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
-        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
-        return cls(kind, source["name"], source["key"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from .resource import (
     DEPLOYMENT,
     FINALIZER,
     Condition,
+    ProtectedService,
     find_condition,
     merge_conditions,
     seconds,
@@ -123,7 +124,7 @@ def _suspended(status_: str, reason: str, message: str) -> _Told:
 
 def _server_condition(observed: Observed, settings: Settings) -> _Told:
     if observed.unreachable is not None:
-        return "False", observed.unreachable.reason, observed.unreachable.message
+        return "False", observed.unreachable.reason, observed.unreachable.message + _stale(observed.service)
     return "True", reasons.REACHABLE_NOW, f"AuthorizationServer {observed.reference} answers"
 
 
@@ -179,7 +180,7 @@ def _workload_condition(observed: Observed, settings: Settings) -> _Told:
         # No counters: they would be a status write at each pod's step.
         failure = _rollout_failure(live.get("status") or {}) or "is rolling out; see its pods"
         return "False", reasons.PROGRESSING, f"Deployment {name}: {failure}"
-    if observed.service.replicas == 0:
+    if observed.service.scaled_to_zero:
         return "True", reasons.SCALED_TO_ZERO, "spec.workload.replicas is 0: nothing runs, nothing answers"
     return "True", reasons.AVAILABLE, f"Deployment {name} runs this generation on all its replicas"
 
@@ -197,7 +198,7 @@ def _rollout_failure(deployment_status: Mapping[str, Any]) -> str | None:
 def _verified_condition(observed: Observed, settings: Settings) -> _Told:
     if not settings.verification:
         return "Unknown", reasons.VERIFICATION_DISABLED, "verification is switched off for this operator"
-    if observed.service.replicas == 0:
+    if observed.service.scaled_to_zero:
         return "Unknown", reasons.SCALED_TO_ZERO, "there is no pod to call"
     template, proof = wanted_template(observed, settings), observed.proof
     if proof is not None and proof.template == template:
@@ -221,7 +222,7 @@ def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, 
     if observed.service.meta.deletion_timestamp:
         return "False", reasons.DELETING, told[reasons.CLIENT_REGISTERED][2]
     service = observed.service
-    exempt = not settings.verification or service.replicas == 0 or service.at_rest
+    exempt = not settings.verification or service.scaled_to_zero or service.at_rest
     for type_, (status_, reason, message) in told.items():
         if status_ != "True" and not (type_ == reasons.VERIFIED and exempt):
             return "False", reason, message
@@ -230,7 +231,17 @@ def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, 
     if exempt:
         reason = told[reasons.VERIFIED][1]
         return "True", reason, "everything is in place; the service is not verified: " + told[reasons.VERIFIED][2]
-    return "True", reasons.READY_NOW, "registered, deployed and verified"
+    return "True", reasons.READY_NOW, "registered, deployed and verified" + _stale(service)
+
+
+def _stale(service: ProtectedService) -> str:
+    """What spec.validation.serveStale does to the promise, for people."""
+    if not service.serves_stale:
+        return ""
+    return (
+        f"; while the authorization server is down, tokens that were found good are let in up to {service.serve_stale} "
+        f"longer than {service.max_revocation_delay} after their revocation (spec.validation.serveStale)"
+    )
 
 
 def _verification_status(

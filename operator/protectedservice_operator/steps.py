@@ -72,8 +72,9 @@ class Evict(Step):
 
 @dataclass(frozen=True, slots=True)
 class Prune(Step):
-    """Delete a policy ConfigMap that nothing uses any more."""
+    """Delete a child that nothing uses, or that spec does not want any more."""
 
+    kind: Kind
     name: str
     uid: str
 

@@ -12,6 +12,7 @@ from .bearer import error
 from .decision import Reason
 from .demo import Demonstration
 from .forward import Forward
+from .identity import Identity
 from .introspection import Introspection
 from .metrics import Metrics
 from .policy import Policy
@@ -29,13 +30,17 @@ class Application:
         self._metrics = metrics
         self._forward: Forward | None = None
         if policy.upstream is not None:
-            self._forward = Forward(policy.upstream, metrics.upstream_answered)
+            self._forward = Forward(policy.upstream, Identity(policy.upstream, policy.rules), metrics.upstream_answered)
         self._gate = Gate(
             self._forward if self._forward is not None else Demonstration(policy),
             policy=policy,
             credentials=introspection,
             metrics=metrics,
         )
+
+    def forget(self, token: str) -> None:
+        """Use nothing of what is known of this token (see `Verifier.forget`)."""
+        self._gate.verifier.forget(token)
 
     async def close(self) -> None:
         """Close the connections to upstream and authorization server."""

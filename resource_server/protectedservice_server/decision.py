@@ -16,7 +16,8 @@ class Reason(StrEnum):
     """Why a request was let in or not. The values are the metric's label and never change."""
 
     OK = "ok"
-    OPEN = "open"  # the path needs no token (demonstration routes)
+    OPEN = "open"  # the path needs no token: a rule says Public, or it is a demonstration route
+    DENIED = "denied"  # a rule says Deny
     MISSING = "missing"  # no token was sent
     MALFORMED = "malformed"  # the Authorization header or the request itself cannot be read in one way only
     INACTIVE = "inactive"  # the authorization server says so: unknown, expired or revoked

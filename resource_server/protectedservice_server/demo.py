@@ -8,7 +8,7 @@ from typing import Final
 from .asgi import FACTS, Receive, Scope, Send, respond
 from .bearer import JSON_HEADERS, Answer, error
 from .decision import Facts
-from .policy import DEMO_PROTECTED_PATH, Policy
+from .policy import DEMO_PROTECTED_PATH, Policy, Requirement
 
 _STATUS: Final = {"/health": "alive", "/ready": "ready"}
 
@@ -17,7 +17,7 @@ class Demonstration:
     """`/public`, `/health` and `/ready` for everybody; `/protected` tells the caller what its token says."""
 
     def __init__(self, policy: Policy) -> None:
-        self._scopes = " ".join(policy.requirement.scopes)
+        self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await respond(scope, send, self._answer(scope))
@@ -32,13 +32,16 @@ class Demonstration:
             return _json({"status": _STATUS[path]})
         if path == "/public":
             return _json({"ok": True, "protected": False})
+        need = self._policy.requirement_for(scope["method"], path)
+        if not isinstance(need, Requirement):  # a rule says Public
+            return _json({"ok": True, "protected": False})
         # The gate lets nobody through to here without facts; if it did, this must fail, not answer.
         facts: Facts = scope[FACTS]
         return _json(
             {
                 "ok": True,
                 "protected": True,
-                "required_scope": self._scopes,
+                "required_scope": " ".join(need.scopes),
                 "client_id": facts.client_id,
                 "sub": facts.sub,
                 "scope": facts.scope,

@@ -1,8 +1,8 @@
 """Passing an admitted request on to the upstream, and its answer back, as streams both ways.
 
-The upstream gets the request as it came, except: hop-by-hop headers, the token and everything that pretends to come
-from this server are taken off; `Host` is the upstream's own authority; who calls is told in `X-Auth-Client-Id`,
-`X-Auth-Subject` and `X-Auth-Scope`, and whence in `X-Forwarded-For`, `-Host` and `-Proto`. The path and query are the
+The upstream gets the request as it came, except: hop-by-hop headers, the token (unless the policy forwards it) and
+everything that pretends to come from this server are taken off; `Host` is the upstream's own authority; who calls is
+told in the headers of `identity`, and whence in `X-Forwarded-For`, `-Host` and `-Proto`. The path and query are the
 bytes that were matched.
 
 An ASGI application cannot pass on trailers, 1xx answers and protocol upgrades. A WebSocket handshake is answered 501;
@@ -18,8 +18,8 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import aiohttp
 from aiohappyeyeballs import AddrInfoType
@@ -29,7 +29,9 @@ from yarl import URL
 from .asgi import CLOSE, FACTS, Receive, Scope, Send, respond
 from .bearer import Header, error
 from .decision import Facts
+from .identity import Identity, plain
 from .policy import Upstream, refused_address
+from .trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -54,25 +56,23 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 
-IDENTITY: Final = ("x-auth-client-id", "x-auth-subject", "x-auth-scope")
-
-# Set anew by us, by the client library, or by neither: a caller's word on any of them counts nothing.
-_REPLACED: Final = frozenset({*IDENTITY, "authorization", "host", "expect", "forwarded", "x-real-ip"})
-_REPLACED_PREFIX: Final = "x-forwarded-"
-
 # aiohttp would add these where the caller sent none.
 _NOT_ADDED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-
-_SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 Observe = Callable[[str, float], None]
 
 
 class Forward:
-    """The ASGI application behind the gate when there is an upstream. `close` it at the end."""
+    """The ASGI application behind the gate when there is an upstream. `close` it at the end.
 
-    def __init__(self, upstream: Upstream, observe: Observe) -> None:
+    Raises:
+        TrustError: on construction, when the policy's caFile cannot be used.
+    """
+
+    def __init__(self, upstream: Upstream, identity: Identity, observe: Observe) -> None:
         self._upstream = upstream
+        self._identity = identity
+        self._trust = Trust(Path(upstream.ca_file) if upstream.ca_file else None)
         self._observe = observe
         self._session: aiohttp.ClientSession | None = None
 
@@ -88,7 +88,7 @@ class Forward:
             await respond(scope, send, answer)
             return
         try:
-            headers = request_headers(scope)
+            headers = request_headers(scope, self._identity)
         except UnicodeDecodeError:
             await respond(scope, send, error(400, "invalid_request", "A header is not UTF-8"))
             return
@@ -144,6 +144,8 @@ class Forward:
                     data=exchange.body(patience) if exchange.has_body else None,
                     allow_redirects=False,
                     skip_auto_headers=_NOT_ADDED,
+                    ssl=self._trust.context(),
+                    server_hostname=self._upstream.server_name,
                 ) as response,
             ):
                 self._observe(f"{response.status // 100}xx", time.monotonic() - began)
@@ -276,14 +278,9 @@ def _url(upstream: Upstream, scope: Scope) -> URL:
     return URL(f"{upstream.url}{target}{'?' + query if query else ''}", encoded=True)
 
 
-def _plain(name: str) -> str:
-    """A header's name as the laxest of readers sees it: many turn `_` and `-` into the same variable."""
-    return name.lower().replace("_", "-")
-
-
 def _named_in_connection(headers: Iterable[Header]) -> set[str]:
     return {
-        _plain(word.strip())
+        plain(word.strip())
         for name, value in headers
         if name.lower() == b"connection"
         for word in value.decode("latin-1").split(",")
@@ -295,26 +292,27 @@ def wants_websocket(headers: Iterable[Header]) -> bool:
     return any(name.lower() == b"upgrade" and b"websocket" in value.lower() for name, value in headers)
 
 
-def request_headers(scope: Scope) -> CIMultiDict[str]:
+def request_headers(scope: Scope, identity: Identity) -> CIMultiDict[str]:
     """What the upstream gets to see.
 
     Raises:
         UnicodeDecodeError: a value that cannot be passed on byte by byte, because the client library writes UTF-8.
     """
     inbound: list[Header] = scope["headers"]
-    dropped = HOP_BY_HOP | _REPLACED | _named_in_connection(inbound)
+    dropped = HOP_BY_HOP | _named_in_connection(inbound)
     # The length says where the body ends; a caller cannot name it away.
     dropped -= {"content-length"}
+    facts: Facts | None = scope.get(FACTS)
     headers: CIMultiDict[str] = CIMultiDict()
     host = ""
     for raw_name, raw_value in inbound:
         name = raw_name.decode("ascii")
-        plain = _plain(name)
-        if plain == "content-length" and name.lower() != plain:
+        known = plain(name)
+        if known == "content-length" and name.lower() != known:
             continue  # Content_Length: one variable with the real one, to a CGI
-        if plain == "host":
+        if known == "host":
             host = raw_value.decode("ascii", "ignore")
-        if plain not in dropped and not plain.startswith(_REPLACED_PREFIX):
+        if known not in dropped and not identity.drops(known, facts):
             headers.add(name, raw_value.decode("utf-8"))
     client = scope.get("client")
     if client:
@@ -322,10 +320,7 @@ def request_headers(scope: Scope) -> CIMultiDict[str]:
     if host:
         headers["x-forwarded-host"] = host
     headers["x-forwarded-proto"] = scope.get("scheme", "http")
-    facts: Facts = scope[FACTS]
-    for name, value in zip(IDENTITY, (facts.client_id, facts.sub, facts.scope), strict=True):
-        if value:
-            headers[name] = header_value(value)
+    headers.extend(identity.told(facts))
     return headers
 
 
@@ -339,17 +334,6 @@ def _address(text: str) -> str:
     return str(mapped or address)
 
 
-def header_value(text: str) -> str:
-    """A claim as a header value: percent-encoded (UTF-8) where it is not printable ASCII.
-
-    `%` itself is encoded too, and spaces at the ends: no two claims look alike to the upstream.
-    """
-    encoded = quote(text.encode("utf-8", "surrogatepass"), safe=_SAFE)
-    bare = encoded.strip(" ")
-    left = len(encoded) - len(encoded.lstrip(" "))
-    return "%20" * left + bare + "%20" * (len(encoded) - len(bare) - left)
-
-
 def response_headers(raw: Iterable[Header], status: int) -> list[Header]:
     """What the caller gets to see of the upstream's headers: all but hop-by-hop."""
     raw = list(raw)
@@ -358,4 +342,4 @@ def response_headers(raw: Iterable[Header], status: int) -> list[Header]:
     dropped = HOP_BY_HOP | (_named_in_connection(raw) - {"content-length"})
     if status in (204, 304):
         dropped |= {"content-length"}  # there is no body to measure, and the server below insists on one
-    return [(name.lower(), value) for name, value in raw if _plain(name.decode("latin-1")) not in dropped]
+    return [(name.lower(), value) for name, value in raw if plain(name.decode("latin-1")) not in dropped]

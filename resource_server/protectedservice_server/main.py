@@ -11,13 +11,14 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from . import credentials as credential_files
-from . import policy as policy_file
+from . import policy_file
 from . import settings as process_settings
 from .application import Application
 from .credentials import CredentialsError
@@ -27,8 +28,9 @@ from .introspection import Introspection
 from .management import Management
 from .metrics import Metrics
 from .policy import Policy
+from .revocation_webhook import RevocationWebhook, Secret, SecretError
 from .settings import Settings, SettingsError
-from .trust import TrustError
+from .trust import Trust, TrustError
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,8 @@ def _load(settings: Settings) -> tuple[Policy, Introspection] | None:
         held = credential_files.read(settings.credentials)
     except CredentialsError as error:
         faults += error.faults
+    if policy is not None:
+        faults += _faults_of_files(policy)
     if policy is not None and not faults:
         try:
             return policy, Introspection(policy, held, lambda: credential_files.read(settings.credentials))
@@ -86,6 +90,22 @@ def _load(settings: Settings) -> tuple[Policy, Introspection] | None:
             faults += error.faults
     _refuse(faults)
     return None
+
+
+def _faults_of_files(policy: Policy) -> list[str]:
+    """What is wrong with the files that a policy names, and that are read when they are needed."""
+    faults: list[str] = []
+    try:
+        if policy.upstream is not None and policy.upstream.ca_file:
+            Trust(Path(policy.upstream.ca_file))
+    except TrustError as error:
+        faults += error.faults
+    try:
+        if policy.validation.webhook_secret_file is not None:
+            Secret(Path(policy.validation.webhook_secret_file))
+    except SecretError as error:
+        faults += error.faults
+    return faults
 
 
 def _log_to_stderr(level: str) -> None:
@@ -119,7 +139,10 @@ async def _serve(
     """Serve until a signal, then finish what is under way; the management port outlives the service."""
     metrics = Metrics()
     application = Application(policy, introspection, metrics)
-    management = Management(metrics)
+    secret_file, webhook = policy.validation.webhook_secret_file, None
+    if secret_file is not None:
+        webhook = RevocationWebhook(Secret(Path(secret_file)), application.forget)
+    management = Management(metrics, webhook)
     service_server, management_server = http_server(application, DRAIN_SECONDS), http_server(management, 1)
 
     def drain() -> None:

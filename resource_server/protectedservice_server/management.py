@@ -1,10 +1,12 @@
-"""Health, readiness and metrics, on a port of their own that no Service ever names."""
+"""Health, readiness, metrics and the revocation webhook, on a port of their own that no Service ever names."""
 
 from __future__ import annotations
 
 from .asgi import Receive, Scope, Send, respond
 from .bearer import Answer, error
 from .metrics import CONTENT_TYPE, Metrics
+from .revocation_webhook import LARGEST_BODY, RevocationWebhook
+from .revocation_webhook import PATH as REVOKED
 
 
 class Management:
@@ -14,12 +16,19 @@ class Management:
     is no part of it: taking the pods away in its outage would turn a clear 503 into no answer at all.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, webhook: RevocationWebhook | None = None) -> None:
         self._metrics = metrics
+        self._webhook = webhook
         self.ready = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(scope, send, self._answer(scope["path"]))
+        if scope["path"] == REVOKED and self._webhook is not None:
+            answer = self._webhook.refusal(scope["method"], scope["headers"])
+            if answer is None:
+                answer = self._webhook.answer(await _body(receive))
+        else:
+            answer = self._answer(scope["path"])
+        await respond(scope, send, answer)
 
     def _answer(self, path: str) -> Answer:
         if path == "/healthz":
@@ -29,6 +38,16 @@ class Management:
         if path == "/metrics":
             return Answer(200, ((b"content-type", CONTENT_TYPE.encode()),), self._metrics.exposition())
         return error(404, "not_found", "This port has /healthz, /readyz and /metrics")
+
+
+async def _body(receive: Receive) -> bytes:
+    """The request's body, as far as anybody wants to look at it."""
+    body, more = b"", True
+    while more and len(body) <= LARGEST_BODY:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
 
 
 def _text(status: int, body: bytes) -> Answer:

@@ -29,7 +29,7 @@ class Metrics:
         lookups = Counter(
             "protectedservice_cache_lookups", "Tokens looked up, by result", ["result"], registry=self.registry
         )
-        self._lookups = {result: lookups.labels(result) for result in ("hit", "miss", "joined")}
+        self._lookups = {result: lookups.labels(result) for result in ("hit", "miss", "joined", "stale")}
         self._joins = Counter(
             "protectedservice_single_flight_joins",
             "Requests that waited for a question another request had asked",
@@ -62,7 +62,7 @@ class Metrics:
         self._requests[reason].inc()
 
     def looked_up(self, result: str) -> None:
-        """A token was looked up: `hit`, `miss` or `joined`."""
+        """A token was looked up: `hit`, `miss` or `joined`; and `stale` after one of the latter in an outage."""
         self._lookups[result].inc()
         if result == "joined":
             self._joins.inc()

@@ -29,13 +29,34 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.scopes[]": "write",
         "spec.scopeMatch": "Any",
         "spec.audience": "https://orders.example",
+        "spec.resource": "https://orders.example",
+        "spec.rules[].paths[]": "/docs/*",
+        "spec.rules[].methods[]": "GET",
+        "spec.rules[].access": "Public",
+        "spec.rules[].scopes[]": "write",
+        "spec.rules[].scopeMatch": "Any",
         "spec.demo": True,
         "spec.upstream.service.name": "other",
         "spec.upstream.service.port": 1,
+        "spec.upstream.url": "https://reports.example",
         "spec.upstream.timeout": "1s",
+        "spec.upstream.forwardToken": True,
+        "spec.upstream.identityHeaders.enabled": False,
+        "spec.upstream.identityHeaders.names.clientId": "X-Client",
+        "spec.upstream.identityHeaders.names.subject": "X-User",
+        "spec.upstream.identityHeaders.names.scope": "X-Scopes",
+        "spec.upstream.identityHeaders.names.username": "X-Login",
+        "spec.upstream.identityHeaders.names.issuer": "X-From",
+        "spec.upstream.tls.caBundle.secret.name": "authorities",
+        "spec.upstream.tls.caBundle.secret.key": "root.pem",
+        "spec.upstream.tls.caBundle.configMap.name": "authorities",
+        "spec.upstream.tls.caBundle.configMap.key": "root.pem",
+        "spec.upstream.tls.serverName": "orders.example",
         "spec.validation.maxRevocationDelay": "0s",
         "spec.validation.timeout": "1s",
         "spec.validation.retries": 0,
+        "spec.validation.serveStale": "10m",
+        "spec.validation.revocationWebhook.secretName": "webhook",
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
         "spec.client.rotation.interval": "24h",
@@ -54,6 +75,24 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.workload.podAnnotations{}": {"team": "a"},
         "spec.workload.imagePullSecrets[].name": "registry",
         "spec.workload.logLevel": "debug",
+        "spec.workload.nodeSelector{}": {"pool": "edge"},
+        "spec.workload.tolerations[].key": "edge",
+        "spec.workload.tolerations[].operator": "Exists",
+        "spec.workload.tolerations[].value": "a",
+        "spec.workload.tolerations[].effect": "NoExecute",
+        "spec.workload.tolerations[].tolerationSeconds": 60,
+        "spec.workload.topologySpreadConstraints[].topologyKey": "topology.kubernetes.io/zone",
+        "spec.workload.topologySpreadConstraints[].maxSkew": 1,
+        "spec.workload.topologySpreadConstraints[].whenUnsatisfiable": "DoNotSchedule",
+        "spec.workload.topologySpreadConstraints[].minDomains": 3,
+        "spec.workload.priorityClassName": "high",
+        "spec.workload.serviceAccountName": "edge",
+        "spec.workload.autoscaling.min": 3,
+        "spec.workload.autoscaling.max": 9,
+        "spec.workload.autoscaling.targetCPUUtilization": 50,
+        "spec.workload.tls.secretName": "certificate",
+        "spec.workload.podDisruptionBudget.minAvailable": 1,
+        "spec.workload.podDisruptionBudget.maxUnavailable": "50%",
         "spec.service.type": "NodePort",
         "spec.service.annotations{}": {"team": "a"},
         "spec.suspend": True,
@@ -88,6 +127,10 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.limits.concurrency": 1,
     },
 }
+
+
+# Affinity is Kubernetes' own structure, and copied whole: any value will do.
+_ANY: Final[dict[str, Any]] = {"integer": 7, "string": "In", "object": {"a": "b"}}
 
 
 def leaves(kind: str, part: str) -> list[tuple[str, Schema]]:
@@ -197,6 +240,12 @@ def test_columns_are_those_of_the_design() -> None:
     }
 
 
+OTHER_VALUES["ProtectedService"] |= {
+    path: _ANY["object"] if path.endswith("{}") else _ANY[node["type"]]
+    for path, node in leaves("ProtectedService", "spec.workload.affinity")
+}
+
+
 def parsed(kind: str, spec: dict[str, Any]) -> object:
     body = {"metadata": METADATA, **with_defaults(schema(kind), {"spec": spec})}
     return getattr(resource, kind).parse(body)
@@ -228,7 +277,9 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
         own = {"adminUrl": "https://admin.example", "realm": "master"}
         spec = {**spec, "registration": {path.split(".")[2]: own}}
 
-    if path.startswith("spec.tls.caBundle.") and path.endswith(".key"):  # likewise
+    if path.startswith("spec.workload.autoscaling.") and not path.endswith(".max"):  # read only beside a most
+        spec = with_value(spec, "spec.workload.autoscaling.max", 8)
+    if ".tls.caBundle." in path and path.endswith(".key"):  # likewise
         spec = with_value(spec, f"{path.removesuffix('key')}name", "authorities")
 
     changed = parsed(kind, with_value(spec, path, value))

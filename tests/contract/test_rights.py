@@ -70,6 +70,12 @@ def test_the_operator_may_write_exactly_this_everywhere() -> None:
         ("", "configmaps", "create"),
         ("", "configmaps", "patch"),
         ("", "configmaps", "delete"),
+        ("autoscaling", "horizontalpodautoscalers", "create"),
+        ("autoscaling", "horizontalpodautoscalers", "patch"),
+        ("autoscaling", "horizontalpodautoscalers", "delete"),
+        ("policy", "poddisruptionbudgets", "create"),
+        ("policy", "poddisruptionbudgets", "patch"),
+        ("policy", "poddisruptionbudgets", "delete"),
         ("", "events", "create"),
     }
 

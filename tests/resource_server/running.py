@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
-from protectedservice_server import policy as policy_file
+from protectedservice_server import policy_file
 from protectedservice_server.application import Application
 from protectedservice_server.credentials import Credentials
 from protectedservice_server.http_front import BoundedProtocol, http_server
@@ -30,6 +30,7 @@ class Service:
     metrics: Metrics
     reread: list[Credentials]
     """What the next readings of the credentials folder bring; the last one stays."""
+    forget: Callable[[str], None]
 
     def metric(self, name: str, **labels: str) -> float:
         """One sample out of the exposition, 0 where there is none."""
@@ -67,7 +68,7 @@ async def service(server: IntrospectionServer, **changes: Any) -> AsyncIterator[
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: BoundedProtocol(config, state, {}, loop), "127.0.0.1", 0)
     try:
-        yield Service(listening.sockets[0].getsockname()[1], metrics, reread)
+        yield Service(listening.sockets[0].getsockname()[1], metrics, reread, application.forget)
     finally:
         listening.close()
         for connection in list(state.connections):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from protectedservice_server.forward import header_value
+from protectedservice_server.identity import header_value
 from protectedservice_server.policy import CHECK_PATH
 
 from ..support.echo_upstream import EchoUpstream
@@ -35,7 +35,7 @@ async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIte
         yield running
 
 
-@pytest.mark.parametrize("target", ["/", "/public", "/health", CHECK_PATH, "/.well-known/oauth-protected-resource"])
+@pytest.mark.parametrize("target", ["/", "/public", "/health", CHECK_PATH])
 async def test_nothing_reaches_the_upstream_without_a_token(
     proxy: Service, upstream: EchoUpstream, target: str
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from protectedservice_server import policy as policy_file
+from protectedservice_server import policy_file
 from protectedservice_server.credentials import Credentials
 from protectedservice_server.introspection import Introspection
 from protectedservice_server.trust import LARGEST_FILE, Trust, TrustError

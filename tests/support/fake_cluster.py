@@ -126,11 +126,15 @@ class FakeCluster:
             Write("create", kind, namespace, name, copy.deepcopy(body)), lambda: self._create(kind, body)
         )
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
+    async def apply(self, kind: Kind, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
         namespace, name = body["metadata"].get("namespace"), body["metadata"]["name"]
-        return await self._write(
-            Write("apply", kind, namespace, name, copy.deepcopy(body)), lambda: self._apply(kind, body)
-        )
+        other = manager if manager != FIELD_MANAGER else self.manager  # who it is, unless it says otherwise
+
+        def write() -> Object:
+            with _As(self, other):
+                return self._apply(kind, body)
+
+        return await self._write(Write("apply", kind, namespace, name, copy.deepcopy(body)), write)
 
     async def replace(self, kind: Kind, body: Object) -> Object:
         namespace, name = body["metadata"].get("namespace"), body["metadata"]["name"]
