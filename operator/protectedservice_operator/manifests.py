@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .registrant import Registrant
 from .resource import (
     ANNOTATION_AUTOSCALED,
     ANNOTATION_DESIRED_HASH,
@@ -29,7 +30,6 @@ from .resource import (
     LABEL_WATCH,
     MANAGED_BY,
     POD_DISRUPTION_BUDGET,
-    PROTECTED_SERVICE,
     SECRET,
     Endpoints,
     Kind,
@@ -52,8 +52,6 @@ TLS_FILES: Final = ("tls.crt", "tls.key")  # and keys of a Secret of type kubern
 WEBHOOK_FOLDER: Final = "/etc/protectedservice/revocation-webhook"
 WEBHOOK_SECRET: Final = "secret"  # noqa: S105 (a file's name, and a key's)
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
-CLIENT_ID: Final = "client_id"  # files in there, and names in the ledger
-CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
 CONTAINER: Final = "resource-server"
 UNPRIVILEGED_USER: Final = 65532  # the images' user; a number, so that runAsNonRoot can be checked
 LAST_CALLS: Final = 5  # seconds between the decision to end a pod and its SIGTERM
@@ -75,11 +73,11 @@ def digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def controller_reference(service: ProtectedService) -> Manifest:
+def controller_reference(service: Registrant) -> Manifest:
     """The ownerReference that every child carries."""
     return {
-        "apiVersion": PROTECTED_SERVICE.api_version,
-        "kind": PROTECTED_SERVICE.kind,
+        "apiVersion": service.kind.api_version,
+        "kind": service.kind.kind,
         "name": service.meta.name,
         "uid": service.meta.uid,
         "controller": True,
@@ -92,7 +90,7 @@ def selector(service: ProtectedService) -> dict[str, str]:
     return {LABEL_NAME: service.meta.name, LABEL_COMPONENT: COMPONENT_SERVER}
 
 
-def labels(service: ProtectedService, component: str = COMPONENT_SERVER) -> dict[str, str]:
+def labels(service: Registrant, component: str = COMPONENT_SERVER) -> dict[str, str]:
     """Labels of every child."""
     return {
         LABEL_NAME: service.meta.name,
@@ -193,19 +191,12 @@ def service_account(service: ProtectedService) -> Manifest:
     )
 
 
-def credentials_keys(service: ProtectedService) -> dict[str, str]:
-    """Keys of the tenant's Secret, and the file of the resource server that each becomes."""
-    return {service.client_id_key: CLIENT_ID, service.client_secret_key: CLIENT_SECRET}
-
-
-def credentials_secret(
-    service: ProtectedService, client_id: str, client_secret: str, keys: Mapping[str, str] | None = None
-) -> Manifest:
+def credentials_secret(service: Registrant, values: Mapping[str, str], keys: Mapping[str, str]) -> Manifest:
     """The tenant's projection of the ledger: id and secret, nothing that manages the client.
 
-    `keys`: those of `credentials_keys` and, while pods still read them, older ones.
+    `values`: these by name, and of a caller what else it needs. `keys`: those of `credentials_keys` and, while pods
+    still read them, older ones; each has its value.
     """
-    values = {CLIENT_ID: client_id, CLIENT_SECRET: client_secret}
     # The desired-hash is that of the metadata only: a digest of a secret in an annotation would be one more place that
     # knows about it. The cache compares digests of the values themselves.
     return {
@@ -213,14 +204,11 @@ def credentials_secret(
         "kind": "Secret",
         "metadata": credentials_metadata(service),
         "type": "Opaque",
-        "data": {
-            key: base64.b64encode(values[name].encode()).decode()
-            for key, name in (keys or credentials_keys(service)).items()
-        },
+        "data": {key: base64.b64encode(values[name].encode()).decode() for key, name in keys.items()},
     }
 
 
-def credentials_metadata(service: ProtectedService) -> Manifest:
+def credentials_metadata(service: Registrant) -> Manifest:
     """Metadata of the tenant's Secret; known without knowing any credential."""
     metadata = _metadata(service, service.credentials_secret, COMPONENT_CREDENTIALS)
     metadata["labels"] = {**service.credentials_labels, **metadata["labels"], LABEL_WATCH: "true"}
@@ -335,7 +323,7 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
     secret = {
         "secretName": service.credentials_secret,
         "defaultMode": 0o440,
-        "items": [{"key": key, "path": file} for key, file in credentials_keys(service).items()],
+        "items": [{"key": key, "path": file} for key, file in service.credentials_keys.items()],
     }
     spec: Manifest = {
         "serviceAccountName": service.workload.service_account or service.child_name,
@@ -411,7 +399,7 @@ def _container(service: ProtectedService, image: str) -> Manifest:
     }
 
 
-def _metadata(service: ProtectedService, name: str, component: str = COMPONENT_SERVER) -> Manifest:
+def _metadata(service: Registrant, name: str, component: str = COMPONENT_SERVER) -> Manifest:
     return {
         "name": name,
         "namespace": service.meta.namespace,

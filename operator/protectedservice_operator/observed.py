@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from . import manifests, reasons
 from .drift import differs
 from .errors import Outcome
 from .proof import Pod, Proof, Verdict
+from .registrant import Registrant
 from .registration.driver import ClientMetadata
 from .registration.ledger import Record, Role, State
 from .registration.names import client_name, tag
 from .resource import (
+    CLIENT_ID,
+    CLIENT_SECRET,
     CONFIG_MAP,
     DEPLOYMENT,
     HORIZONTAL_POD_AUTOSCALER,
@@ -54,9 +58,64 @@ class Projection:
     annotations: Mapping[str, str]
 
 
+class ObservedClient(Protocol):
+    """What a plan about a client may look at, whatever `service` is: a service that is called, or one that calls."""
+
+    @property
+    def service(self) -> Registrant: ...
+
+    @property
+    def reference(self) -> Reference | None:
+        """The AuthorizationServer that the object is to use."""
+
+    @property
+    def server(self) -> AuthorizationServer | None: ...
+
+    @property
+    def unreachable(self) -> Outcome | None: ...
+
+    @property
+    def refused(self) -> Outcome | None: ...
+
+    @property
+    def namespace_labels(self) -> Mapping[str, str]: ...
+
+    @property
+    def ledger(self) -> Record | None: ...
+
+    @property
+    def ledger_digests(self) -> Mapping[str, str]: ...
+
+    @property
+    def projection(self) -> Projection | None: ...
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """That the client is to have."""
+
+    @property
+    def audiences(self) -> tuple[str, ...]: ...
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Ids of clients that must be able to introspect its tokens."""
+
+    @property
+    def barred(self) -> bool:
+        """Whether what is asked for is such that there can be no client."""
+
+    @property
+    def retains_client(self) -> bool:
+        """Whether its client stays when the object goes."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the tenant's Secret holds beside the credentials, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that a plan may look at."""
+    """All that a plan for a ProtectedService may look at."""
 
     service: ProtectedService
     reference: Reference | None = None  # the AuthorizationServer that this service is to use
@@ -78,18 +137,53 @@ class Observed:
     check_due: bool = False  # it is time to look at the client at the server
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was worked out already
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """That the client is to have."""
+        return self.service.scopes
 
-def wanted_metadata(observed: Observed, settings: Settings, attempt8: str) -> ClientMetadata:
-    """What the authorization server is to hold about the service's client."""
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """That the client's tokens may be meant for."""
+        return () if self.service.audience is None else (self.service.audience,)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Ids of clients that must be able to introspect its tokens."""
+        return ()
+
+    @property
+    def barred(self) -> bool:
+        """Whether what is asked for is such that there can be no client."""
+        return self.audience_holder is not None or upstream_is_itself(self.service)
+
+    @property
+    def retains_client(self) -> bool:
+        """Whether its client stays when the object goes."""
+        return self.service.retains_client
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The credentials Secret holds credentials alone."""
+        return {}
+
+
+def wanted_metadata(observed: ObservedClient, settings: Settings, attempt8: str) -> ClientMetadata:
+    """What the authorization server is to hold about the object's client."""
     service, meta = observed.service, observed.service.meta
     mark = tag(settings.cluster_id, meta.namespace, meta.name, meta.uid, attempt8)
     metadata = ClientMetadata(
-        client_name(service.client_display_name, mark), service.scopes, service.audience, tag=mark
+        client_name(service.client_display_name, mark),
+        observed.scopes,
+        observed.audiences,
+        tag=mark,
+        peers=observed.peers,
     )
     if observed.server is None:
         return metadata
-    peers = _peers(observed.ledger, attempt8) if observed.server.names_introspectors else ()
-    return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication, peers=peers)
+    if observed.server.names_introspectors:
+        metadata = replace(metadata, peers=(*metadata.peers, *_peers(observed.ledger, attempt8)))
+    return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
 
 
 def _peers(record: Record | None, attempt8: str) -> tuple[str, ...]:
@@ -118,7 +212,7 @@ def upstream_is_itself(service: ProtectedService) -> bool:
     return service.upstream is not None and service.upstream.is_service(service.child_name, service.meta.namespace)
 
 
-def server_changed(observed: Observed) -> bool:
+def server_changed(observed: ObservedClient) -> bool:
     """Whether the AuthorizationServer object now names another server than the one that made our client."""
     record, endpoints = observed.ledger, observed.server.published_endpoints if observed.server else None
     if record is None or record.registration_endpoint is None or endpoints is None or endpoints.registration is None:
@@ -176,7 +270,7 @@ def projected_keys(observed: Observed, settings: Settings) -> dict[str, str]:
     Changed keys are first added: until this generation's pods, and no others, are available, some pod may still be
     made from a template that mounts the old ones, so that every key stays that holds one of our values.
     """
-    wanted, projection = manifests.credentials_keys(observed.service), observed.projection
+    wanted, projection = observed.service.credentials_keys, observed.projection
     if projection is None or workload_available(observed, settings):
         return wanted
     names = {digest: name for name, digest in observed.ledger_digests.items() if name in wanted.values()}
@@ -186,20 +280,25 @@ def projected_keys(observed: Observed, settings: Settings) -> dict[str, str]:
 
 def projected(observed: Observed, settings: Settings) -> bool:
     """Whether the tenant's Secret says what the ledger says, and is ours."""
+    return projects(observed, projected_keys(observed, settings))
+
+
+def projects(observed: ObservedClient, keys: Mapping[str, str]) -> bool:
+    """Whether the tenant's Secret is ours, and holds under these keys alone what the ledger and the facts say."""
     projection, ledger = observed.projection, observed.ledger_digests
+    values = {**{name: hashlib.sha256(fact.encode()).hexdigest() for name, fact in observed.facts.items()}, **ledger}
     metadata = manifests.credentials_metadata(observed.service)
     return (
         projection is not None
         and projection.owner_uid == observed.service.meta.uid
         and projection.labels.items() >= metadata["labels"].items()
         and projection.annotations.items() >= metadata["annotations"].items()
-        and ledger.keys() >= {manifests.CLIENT_ID, manifests.CLIENT_SECRET}
-        and dict(projection.digests)
-        == {key: ledger.get(name) for key, name in projected_keys(observed, settings).items()}
+        and ledger.keys() >= {CLIENT_ID, CLIENT_SECRET}
+        and dict(projection.digests) == {key: values.get(name) for key, name in keys.items()}
     )
 
 
-def has_client(observed: Observed) -> bool:
+def has_client(observed: ObservedClient) -> bool:
     return observed.ledger is not None and observed.ledger.client_id is not None
 
 

@@ -12,14 +12,15 @@ in `plan_rotation.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from . import plan_deletion, plan_rotation, reasons
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
     Observed,
+    ObservedClient,
     Settings,
     has_client,
     is_repeatable,
@@ -49,6 +50,7 @@ from .steps import (
     Apply,
     Blocked,
     Check,
+    ClientCheck,
     Evict,
     Project,
     Prove,
@@ -57,6 +59,8 @@ from .steps import (
     Step,
     Update,
 )
+
+Seen = TypeVar("Seen", bound=ObservedClient)
 
 # How long an interrupted attempt at a server without Idempotency-Key is left to rest: the POST's deadline is 10 s, so
 # that after 60 s nothing of it can still arrive (design: an open intent).
@@ -78,6 +82,17 @@ def next_step(observed: Observed, settings: Settings, now: float, settled: Itera
     if observed.service.at_rest:
         return None
     checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
+    return first(checks, observed, settings, now, settled)
+
+
+def first(
+    checks: Iterable[Callable[[Seen, Settings, float], Step | Blocked | None]],
+    observed: Seen,
+    settings: Settings,
+    now: float,
+    settled: Iterable[str] = (),
+) -> Step | Blocked | None:
+    """What the first check finds that is not settled yet."""
     done = frozenset(settled)
     for check in checks:
         found = check(observed, settings, now)
@@ -89,7 +104,7 @@ def next_step(observed: Observed, settings: Settings, now: float, settled: Itera
 # --- checks of a living service --------------------------------------------------------------------------------------
 
 
-def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+def server_unresolved(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     phase, reference = reasons.AUTHORIZATION_SERVER_READY, observed.reference
     if reference is None:
         text = (
@@ -132,25 +147,25 @@ def _audience_taken(observed: Observed, settings: Settings, now: float) -> Block
     return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.AUDIENCE_TAKEN, text))
 
 
-def _finalizer_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _finalizer_missing(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if FINALIZER in observed.service.meta.finalizers or not _may_register(observed, settings):
         return None
     return AddFinalizer(reasons.CLIENT_REGISTERED, "the object must wait for its client when it is deleted")
 
 
-def _client_unregistered(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _client_unregistered(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """No client yet, or an attempt at one that was interrupted."""
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if not _may_register(observed, settings) or (
-        record is not None and record.state not in (State.REGISTERING, State.IDLE)
+        record is not None and record.state not in (State.REGISTERING, State.IDLE, State.ORPHANED)
     ):
         return None
     obstacle = observed.unreachable or observed.refused
     if obstacle is not None:
         return Blocked(phase, obstacle)
     if record is None:
-        return Register(phase, "the service has no client")
-    if record.state is State.IDLE:
+        return Register(phase, "there is no client")
+    if record.state in (State.IDLE, State.ORPHANED):
         wanted = wanted_metadata(observed, settings, record.tag_attempt)
         if (refusal := _refusal_in_force(record, wanted, now)) is not None:
             return Blocked(phase, refusal)
@@ -166,18 +181,18 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
     return Register(phase, "an interrupted registration is given up", abandoned=True)
 
 
-def _server_changed(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+def _server_changed(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     """The client lives elsewhere: its handle and its secret are nothing to the server that is named now."""
     if not server_changed(observed) or observed.ledger is None:
         return None
     text = (
         f"AuthorizationServer {observed.ledger.server} now names another server than the one that made client "
-        f"{observed.ledger.client_id}; name the old one again, or delete this ProtectedService and apply it anew"
+        f"{observed.ledger.client_id}; name the old one again, or delete this {observed.service.kind} and apply it anew"
     )
     return Blocked(reasons.CLIENT_REGISTERED, AdministratorMustAct(reasons.SERVER_CHANGED, text))
 
 
-def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def client_outdated(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
         return None
@@ -276,14 +291,18 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
     return Prove(reasons.VERIFIED, "this template's pods have not been proved", template)
 
 
-_CHECKS: Final[tuple[Check, ...]] = (
-    _server_unresolved,
-    _upstream_is_the_service_itself,
-    _audience_taken,
+# How a client comes into being and is kept, whatever kind of object it is registered for.
+CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     _finalizer_missing,
     _server_changed,
     _client_unregistered,
-    _client_outdated,
+    client_outdated,
+)
+_CHECKS: Final[tuple[Check, ...]] = (
+    server_unresolved,
+    _upstream_is_the_service_itself,
+    _audience_taken,
+    *CLIENT_CHECKS,
     *plan_rotation.BEFORE_PROJECTION,
     _projection_differs,
     _child_unwanted,
@@ -307,12 +326,8 @@ def _refusal_in_force(record: Record, metadata: ClientMetadata, now: float) -> O
     return outcome(refusal.reason, refusal.message) if now - refusal.at < holds else None
 
 
-def _may_register(observed: Observed, settings: Settings) -> bool:
-    return (
-        _server_unresolved(observed, settings, 0) is None
-        and _upstream_is_the_service_itself(observed, settings, 0) is None
-        and observed.audience_holder is None
-    )
+def _may_register(observed: ObservedClient, settings: Settings) -> bool:
+    return server_unresolved(observed, settings, 0) is None and not observed.barred
 
 
 def _was_wanted(observed: Observed, kind: Kind, manifest: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:

@@ -1,4 +1,4 @@
-"""What to do next for a ProtectedService that is being deleted: the checks, in their order. Pure.
+"""What to do next for an object with a client that is being deleted: the checks, in their order. Pure.
 
 unregister ── forget ── release      or, with deletionPolicy Retain: retain ── disown ── release
 
@@ -12,13 +12,13 @@ from typing import Final
 
 from . import reasons
 from .errors import AdministratorMustAct, ServerUnavailable, Wait
-from .observed import Observed, Settings, is_repeatable, server_changed, wanted_metadata
+from .observed import ObservedClient, Settings, is_repeatable, server_changed, wanted_metadata
 from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, SECOND_PREFIX, Record, Role, State, has_second
 from .resource import FINALIZER, timestamp
 from .steps import (
     Abandon,
     Blocked,
-    Check,
+    ClientCheck,
     Discard,
     EndSecond,
     GiveUpRotation,
@@ -33,7 +33,7 @@ from .steps import (
 )
 
 
-def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _nothing_to_release(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if observed.ledger is not None and observed.ledger.state is State.RETAINED:
         return None
     gone = observed.ledger is None or observed.ledger.state is State.ORPHANED
@@ -42,7 +42,7 @@ def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> S
     return None
 
 
-def _retained_not_released(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _retained_not_released(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
     if record is None or record.state is not State.RETAINED or FINALIZER not in observed.service.meta.finalizers:
         return None
@@ -50,20 +50,20 @@ def _retained_not_released(observed: Observed, settings: Settings, now: float) -
     return Release(reasons.CLIENT_REGISTERED, "the client stays registered", disown=in_time)
 
 
-def _rotation_lost(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _rotation_lost(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """A rotation was interrupted, and whether there is a second client cannot be learnt: let it go."""
     record = observed.ledger
     if record is None or record.state is not State.ROTATING or observed.server is None:
         return None
     if is_repeatable(observed.server, now - record.attempt_started):
         return None
-    return GiveUpRotation(reasons.CLIENT_REGISTERED, "a rotation was interrupted", observed.service.rotation_request)
+    return GiveUpRotation(reasons.CLIENT_REGISTERED, "a rotation was interrupted", None)
 
 
-def _new_client_not_projected(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _new_client_not_projected(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """Of two clients, the one stays whose credentials were given out."""
     record, projection, digests = observed.ledger, observed.projection, observed.ledger_digests
-    if not observed.service.retains_client or record is None or record.state is not State.REGISTERED:
+    if not observed.retains_client or record is None or record.state is not State.REGISTERED:
         return None
     if record.second is None or record.second.role is not Role.OLD or projection is None:
         return None
@@ -72,7 +72,7 @@ def _new_client_not_projected(observed: Observed, settings: Settings, now: float
     return RollBack(reasons.CLIENT_REGISTERED, "the new client's credentials were never given out")
 
 
-def _second_client_not_deleted(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _second_client_not_deleted(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """The client is to stay, but not the one beside it."""
     record, phase = observed.ledger, reasons.CLIENT_REGISTERED
     if record is None or record.state is not State.RETAINED or not has_second(record):
@@ -89,17 +89,17 @@ def _second_client_not_deleted(observed: Observed, settings: Settings, now: floa
         obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
     if obstacle is not None:
         text = f"waiting to delete the client beside {record.client_id}: {obstacle.message}"
-        text += f"; {_until(record, settings)}"
+        text += f"; {_until(observed, record, settings)}"
         if isinstance(obstacle, Wait):
             return Blocked(phase, ServerUnavailable(obstacle.reason, text, retry_after=obstacle.retry_after))
         return Blocked(phase, AdministratorMustAct(obstacle.reason, text))
     return EndSecond(phase, "the object is deleted during a rotation")
 
 
-def _kept_client_half_updated(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _kept_client_half_updated(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
-    service, record = observed.service, observed.ledger
-    if not service.retains_client or record is None or record.state is not State.UPDATING:
+    record = observed.ledger
+    if not observed.retains_client or record is None or record.state is not State.UPDATING:
         return None
     if observed.server is None or observed.unreachable is not None or observed.refused is not None:
         return None
@@ -107,16 +107,16 @@ def _kept_client_half_updated(observed: Observed, settings: Settings, now: float
     return Update(reasons.CLIENT_REGISTERED, "an interrupted update is finished", metadata, attempt=record.attempt)
 
 
-def _client_kept(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _client_kept(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
-    if not observed.service.retains_client or record is None or record.client_id is None:
+    if not observed.retains_client or record is None or record.client_id is None:
         return None
     if record.state not in RETAINABLE:
         return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client
     return Retain(reasons.CLIENT_REGISTERED, "the object is deleted, its client is to stay")
 
 
-def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _deadline_passed(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
     if record is None or FINALIZER not in observed.service.meta.finalizers or record.state is not State.DELETING:
         return None
@@ -125,7 +125,7 @@ def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step
     return Release(reasons.CLIENT_REGISTERED, "the deletion deadline has passed", orphaned=True)
 
 
-def _intent_without_client(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _intent_without_client(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """A registration was interrupted and its object is deleted: finish it to learn what to delete, or give it up."""
     record, phase = observed.ledger, reasons.CLIENT_REGISTERED
     if record is None or record.state is not State.REGISTERING:
@@ -133,10 +133,10 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
     # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
     if observed.server is not None and not is_repeatable(observed.server, now - record.attempt_started):
         return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
-    return StartDeletion(phase, "the object is deleted")
+    return StartDeletion(phase, _why(observed))
 
 
-def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _no_client_was_made(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """Every attempt was refused, or none was ever made: there is nothing to ask of any server."""
     record = observed.ledger
     if record is None or record.client_id is not None or record.intent is not None:
@@ -148,13 +148,13 @@ def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> S
     return Discard(reasons.CLIENT_REGISTERED, "no client was ever made")
 
 
-def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _deletion_not_started(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED, State.RETAINED):
         return None
-    return StartDeletion(reasons.CLIENT_REGISTERED, "the object is deleted")
+    return StartDeletion(reasons.CLIENT_REGISTERED, _why(observed))
 
 
-def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _client_not_deleted(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     phase = reasons.CLIENT_REGISTERED
     if observed.ledger is None or observed.ledger.state is not State.DELETING:
         return None
@@ -163,7 +163,7 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
     if observed.server is None:
         text = (
             f"AuthorizationServer {observed.ledger.server} does not exist, so that client {observed.ledger.client_id} "
-            f"cannot be deleted; {_until(observed.ledger, settings)}"
+            f"cannot be deleted; {_until(observed, observed.ledger, settings)}"
         )
         return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
     obstacle = observed.unreachable
@@ -171,19 +171,26 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
         obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
     if obstacle is not None:
         text = f"waiting to delete client {observed.ledger.client_id}: {obstacle.message}"
-        text += f"; {_until(observed.ledger, settings)}"
+        text += f"; {_until(observed, observed.ledger, settings)}"
         if isinstance(obstacle, Wait):
             return Blocked(phase, ServerUnavailable(obstacle.reason, text, retry_after=obstacle.retry_after))
         return Blocked(phase, AdministratorMustAct(obstacle.reason, text))
-    return Unregister(phase, "the object is deleted")
+    return Unregister(phase, _why(observed))
 
 
-def _until(record: Record, settings: Settings) -> str:
+def _why(observed: ObservedClient) -> str:
+    gone = observed.service.meta.deletion_timestamp is not None
+    return "the object is deleted" if gone else "the object may not have it any more"
+
+
+def _until(observed: ObservedClient, record: Record, settings: Settings) -> str:
+    if observed.service.meta.deletion_timestamp is None:
+        return "it is tried until it is done"
     deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
     return f"the object is released at {deadline} at the latest"
 
 
-def seconds_until_release(observed: Observed, settings: Settings, now: float) -> float | None:
+def seconds_until_release(observed: ObservedClient, settings: Settings, now: float) -> float | None:
     """How long a deletion that has begun may still wait; None where none has, or where the deadline has passed."""
     record = observed.ledger
     if not observed.service.meta.deletion_timestamp or record is None:
@@ -194,7 +201,14 @@ def seconds_until_release(observed: Observed, settings: Settings, now: float) ->
     return left if left > 0 else None
 
 
-CHECKS: Final[tuple[Check, ...]] = (
+# How a client is ended, whatever becomes of its object.
+CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
+    _intent_without_client,
+    _no_client_was_made,
+    _deletion_not_started,
+    _client_not_deleted,
+)
+CHECKS: Final[tuple[ClientCheck, ...]] = (
     _nothing_to_release,
     _second_client_not_deleted,
     _retained_not_released,
@@ -203,8 +217,5 @@ CHECKS: Final[tuple[Check, ...]] = (
     _new_client_not_projected,
     _kept_client_half_updated,
     _client_kept,
-    _intent_without_client,
-    _no_client_was_made,
-    _deletion_not_started,
-    _client_not_deleted,
+    *CLIENT_CHECKS,
 )

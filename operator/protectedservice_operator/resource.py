@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from .tenancy import Namespaces
 from .workload import Workload
 
 GROUP: Final = "protectedservice.dev"
@@ -30,6 +31,9 @@ MANAGED_BY: Final = "protectedservice"
 COMPONENT_SERVER: Final = "resource-server"
 COMPONENT_CREDENTIALS: Final = "credentials"
 COMPONENT_LEDGER: Final = "ledger"
+
+CLIENT_ID: Final = "client_id"  # names in the ledger, and of the files in the resource server's pod
+CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Kind:
 
 
 PROTECTED_SERVICE: Final = Kind(GROUP, VERSION, "protectedservices", "ProtectedService")
+SERVICE_CLIENT: Final = Kind(GROUP, VERSION, "serviceclients", "ServiceClient")
 AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "AuthorizationServer")
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
 POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
@@ -65,7 +70,7 @@ NAMESPACE: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 EVENT: Final = Kind("", "v1", "events", "Event")
 
 # Kinds that own a client, by the name under which the ledger remembers them.
-OWNERS: Final[Mapping[str, Kind]] = {PROTECTED_SERVICE.kind: PROTECTED_SERVICE}
+OWNERS: Final[Mapping[str, Kind]] = {kind.kind: kind for kind in (PROTECTED_SERVICE, SERVICE_CLIENT)}
 # Key.kind of what is no object of the API: a ledger entry whose object is gone, and the sweep over all entries.
 LEDGER: Final = "Ledger"
 SWEEP: Final = "Sweep"
@@ -74,6 +79,7 @@ SWEEP: Final = "Sweep"
 # what users mark for us.
 WATCHED: Final[Mapping[Kind, str | None]] = {
     PROTECTED_SERVICE: None,
+    SERVICE_CLIENT: None,
     AUTHORIZATION_SERVER: None,
     NAMESPACE: None,
     SECRET: f"{LABEL_WATCH}=true",
@@ -108,6 +114,11 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, str], home: str) -> Reference:
+        """From `name` and `namespace` in a manifest; without the latter, in the namespace `home` of the manifest."""
+        return cls(mapping.get("namespace", home), mapping["name"])
 
     @classmethod
     def parse(cls, text: str) -> Reference:
@@ -239,6 +250,7 @@ class ProtectedService:
     retains_client: bool  # a deletion leaves the client registered
     rotation_interval: str | None  # a duration; None: on demand only
     rotation_request: str | None  # digest of the annotation's value
+    allowed_clients: Namespaces  # whose ServiceClients may name this service
     replicas: int
     resources: Mapping[str, Any]
     workload: Workload
@@ -262,7 +274,7 @@ class ProtectedService:
         keys = credentials.get("keys") or {}
         return cls(
             meta=meta,
-            server=Reference(reference.get("namespace", meta.namespace), reference["name"]) if reference else None,
+            server=Reference.of(reference, meta.namespace) if reference else None,
             scopes=tuple(spec["scopes"]),
             scope_match=spec["scopeMatch"],
             audience=spec.get("audience"),
@@ -284,6 +296,7 @@ class ProtectedService:
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             rotation_interval=(client.get("rotation") or {}).get("interval"),
             rotation_request=_rotation_request(body),
+            allowed_clients=Namespaces.parse(spec["allowedClients"]),
             replicas=workload["replicas"],
             resources=workload["resources"],
             workload=Workload.parse(workload),
@@ -299,8 +312,25 @@ class ProtectedService:
         )
 
     @property
+    def kind(self) -> Kind:
+        return PROTECTED_SERVICE
+
+    @property
     def key(self) -> Key:
         return Key(PROTECTED_SERVICE.kind, self.meta.namespace, self.meta.name)
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.meta.namespace, self.meta.name)
+
+    @property
+    def credentials_keys(self) -> dict[str, str]:
+        """Keys of the tenant's Secret, and the file of the resource server that each becomes."""
+        return {self.client_id_key: CLIENT_ID, self.client_secret_key: CLIENT_SECRET}
+
+    def admits_clients_of(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether ServiceClients of this namespace may name the service."""
+        return self.allowed_clients.admit(namespace, labels, self.meta.namespace)
 
     @property
     def at_rest(self) -> bool:
@@ -402,8 +432,7 @@ class AuthorizationServer:
     credentials_secret: str | None
     token_authentication: str  # as in RFC 7591 section 2, token_endpoint_auth_method
     introspection_authentication: str
-    allowed_from: str
-    allowed_selector: Mapping[str, Any]
+    allowed: Namespaces
     rates: Rates
     ca_bundle: Bundle | None  # only these certificates are trusted then
     status: Mapping[str, Any]
@@ -414,7 +443,6 @@ class AuthorizationServer:
         registration = spec["registration"]
         kind = next(kind for kind in RegistrationKind if kind in registration)
         own, dynamic = registration[kind], registration.get(RegistrationKind.DYNAMIC) or {}
-        allowed = spec["allowedNamespaces"]
         return cls(
             meta=Meta.parse(body),
             issuer=spec.get("issuer"),
@@ -429,8 +457,7 @@ class AuthorizationServer:
             credentials_secret=(registration.get("credentialsSecret") or {}).get("name"),
             token_authentication=spec["token"]["clientAuthentication"],
             introspection_authentication=spec["introspection"]["clientAuthentication"],
-            allowed_from=allowed["from"],
-            allowed_selector=allowed.get("selector") or {},
+            allowed=Namespaces.parse(spec["allowedNamespaces"]),
             rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
             ca_bundle=Bundle.parse(spec["tls"]["caBundle"]) if "tls" in spec else None,
             status=body.get("status") or {},
@@ -445,6 +472,11 @@ class AuthorizationServer:
         return Key(AUTHORIZATION_SERVER.kind, self.meta.namespace, self.meta.name)
 
     @property
+    def audience_parameter(self) -> str | None:
+        """How its token endpoint is asked for an audience; None: it adds the client's unasked."""
+        return _AUDIENCE_PARAMETERS[self.registration]
+
+    @property
     def chooses_client_ids(self) -> bool:
         """Whether the operator chooses the client's id, so that a registration can be repeated without harm."""
         return self.registration is not RegistrationKind.DYNAMIC
@@ -456,11 +488,7 @@ class AuthorizationServer:
 
     def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether services of this namespace may use the server (Gateway API's `from`)."""
-        if self.allowed_from == "All":
-            return True
-        if self.allowed_from == "Same":
-            return namespace == self.meta.namespace
-        return matches(self.allowed_selector, labels)
+        return self.allowed.admit(namespace, labels, self.meta.namespace)
 
     @property
     def published_endpoints(self) -> Endpoints | None:
@@ -469,28 +497,12 @@ class AuthorizationServer:
         return Endpoints.from_mapping(published) if published else None
 
 
+_AUDIENCE_PARAMETERS: Final[Mapping[RegistrationKind, str | None]] = {
+    RegistrationKind.DYNAMIC: "resource",  # RFC 8707
+    RegistrationKind.HYDRA: "audience",  # `resource` is ignored there
+    RegistrationKind.KEYCLOAK: None,  # mappers add it
+}
 _RATES: Final = {"requests_per_second": "requestsPerSecond", "burst": "burst", "concurrency": "concurrency"}
-
-
-def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """A metav1.LabelSelector against labels. An operator that is not known matches nothing."""
-    if any(labels.get(name) != value for name, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(_expression_matches(expression, labels) for expression in selector.get("matchExpressions") or ())
-
-
-def _expression_matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values") or ()
-    match expression["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
 
 
 # --- conditions (metav1.Condition) -----------------------------------------------------------------------------------

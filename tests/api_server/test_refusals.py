@@ -17,6 +17,12 @@ SERVICE: Final[Object] = {
     "metadata": {"name": "orders"},
     "spec": {"scopes": ["read"], "upstream": {"service": {"name": "orders", "port": 8080}}},
 }
+CALLER: Final[Object] = {
+    "apiVersion": "protectedservice.dev/v1alpha1",
+    "kind": "ServiceClient",
+    "metadata": {"name": "shop"},
+    "spec": {"services": [{"name": "orders"}]},
+}
 SERVER: Final[Object] = {
     "apiVersion": "protectedservice.dev/v1alpha1",
     "kind": "AuthorizationServer",
@@ -50,7 +56,9 @@ def message_of_refusal(kubectl: Kubectl, namespace: str, manifest: Object) -> st
     return refusal.value.stderr
 
 
-@pytest.mark.parametrize("manifest", [SERVICE, SERVER], ids=["ProtectedService", "AuthorizationServer"])
+@pytest.mark.parametrize(
+    "manifest", [SERVICE, CALLER, SERVER], ids=["ProtectedService", "ServiceClient", "AuthorizationServer"]
+)
 def test_the_manifest_that_the_bad_ones_are_made_from_is_accepted(
     kubectl: Kubectl, namespace: str, manifest: Object
 ) -> None:
@@ -59,7 +67,76 @@ def test_the_manifest_that_the_bad_ones_are_made_from_is_accepted(
     assert accepted["kind"] == manifest["kind"]
 
 
+CALLER_FAULTS = [
+    pytest.param({"metadata.name": "Shop"}, "metadata.name", id="the name has a capital"),
+    pytest.param({"metadata.name": "a" * 53}, "metadata.name", id="a name of 53 characters"),
+    pytest.param({"spec.services": ABSENT}, "spec.services or spec.scopes", id="neither services nor scopes"),
+    pytest.param({"spec.services": []}, "spec.services", id="an empty list of services"),
+    pytest.param({"spec.services": [{"namespace": "a"}]}, "spec.services[0].name", id="a service without a name"),
+    pytest.param({"spec.services": [{"name": "a/b"}]}, "spec.services[0].name", id="a service with a slash"),
+    pytest.param({"spec.services": [{"name": f"s{n}"} for n in range(17)]}, "spec.services", id="17 services"),
+    pytest.param(
+        {"spec.services": [{"name": "a", "namespace": "B"}]}, "spec.services[0].namespace", id="a capital namespace"
+    ),
+    pytest.param({"spec.scopes": []}, "spec.scopes", id="an empty list of scopes"),
+    pytest.param({"spec.scopes": ["read", "read"]}, "spec.scopes[1]", id="a scope twice"),
+    pytest.param({"spec.scopes": ["re ad"]}, "spec.scopes[0]", id="a space in a scope"),
+    pytest.param({"spec.audience": "orders"}, "spec.audience", id="an audience that is no URI"),
+    pytest.param({"spec.deletionPolicy": "Keep"}, "spec.deletionPolicy", id="a policy that is none"),
+    pytest.param({"spec.deletionPolicy": "Retain"}, "spec.deletionPolicy", id="a retained client of a service"),
+    pytest.param(
+        {"spec.services": ABSENT, "spec.scopes": ["a"], "spec.audience": "urn:a:b", "spec.deletionPolicy": "Retain"},
+        "spec.deletionPolicy",
+        id="a retained client with an audience",
+    ),
+    pytest.param({"spec.client.name": "a\nb"}, "spec.client.name", id="a line break in the display name"),
+    pytest.param(
+        {"spec.credentialsSecret.name": "My_Secret"}, "spec.credentialsSecret.name", id="a Secret's name that cannot be"
+    ),
+    pytest.param(
+        {"spec.credentialsSecret.keys.tokenUrl": "a/b"}, "spec.credentialsSecret.keys.tokenUrl", id="a key with a slash"
+    ),
+    pytest.param(
+        {"spec.credentialsSecret.keys": {"scope": "x", "audience": "x"}},
+        "spec.credentialsSecret.keys",
+        id="a key twice",
+    ),
+    pytest.param(
+        {"spec.credentialsSecret.keys.tokenUrl": "client_secret"},
+        "spec.credentialsSecret.keys",
+        id="a key that is the default of another",
+    ),
+    pytest.param(
+        {"spec.credentialsSecret.labels": {"protectedservice.dev/name": "other"}},
+        "spec.credentialsSecret.labels",
+        id="a label of the operator's own",
+    ),
+    pytest.param({"spec.rotation": {"interval": "1h"}}, "spec.rotation", id="a field that nobody has built"),
+]
+
+
+@pytest.mark.parametrize(("changes", "named"), CALLER_FAULTS)
+def test_a_bad_service_client_is_refused_by_the_fields_name(
+    kubectl: Kubectl, namespace: str, changes: dict[str, Any], named: str
+) -> None:
+    message = message_of_refusal(kubectl, namespace, changed(CALLER, changes))
+
+    assert named in message
+
+
 SERVICE_FAULTS = [
+    pytest.param({"spec.allowedClients.from": "Selector"}, "spec.allowedClients.selector", id="callers by no selector"),
+    pytest.param(
+        {"spec.allowedClients.selector": {"matchLabels": {"a": "b"}}},
+        "spec.allowedClients.selector",
+        id="a selector of callers that nobody would look at",
+    ),
+    pytest.param(
+        {"spec.allowedClients": {"from": "Selector", "selector": {}}},
+        "spec.allowedClients.selector",
+        id="an empty selector of callers, which would match everything",
+    ),
+    pytest.param({"spec.allowedClients.from": "None"}, "spec.allowedClients.from", id="callers from nowhere"),
     pytest.param({"metadata.name": "Orders"}, "metadata.name", id="the name has a capital"),
     pytest.param({"metadata.name": "9orders"}, "metadata.name", id="the name starts with a digit"),
     pytest.param({"metadata.name": "or.ders"}, "metadata.name", id="the name has a dot"),

@@ -7,15 +7,21 @@ from typing import Any, Final
 
 import pytest
 
-from protectedservice_operator import resource
+from protectedservice_operator import resource, service_client
 
 from .schema import CRD_FILES, Schema, definition, is_leaf, nodes, schema, with_defaults
 
 KINDS: Final = tuple(CRD_FILES)
 
+PARSED: Final[dict[str, Any]] = {
+    "ProtectedService": resource.ProtectedService,
+    "ServiceClient": service_client.ServiceClient,
+    "AuthorizationServer": resource.AuthorizationServer,
+}
 METADATA: Final = {"name": "orders", "namespace": "tenant", "uid": "uid-1", "resourceVersion": "7", "generation": 1}
 SMALLEST: Final[dict[str, dict[str, Any]]] = {
     "ProtectedService": {"scopes": ["read"], "upstream": {"service": {"name": "orders", "port": 8080}}},
+    "ServiceClient": {"services": [{"name": "orders"}]},
     "AuthorizationServer": {
         "issuer": "https://login.example",
         "registration": {"dynamicClientRegistration": {}, "credentialsSecret": {"name": "registration"}},
@@ -95,6 +101,32 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.workload.podDisruptionBudget.maxUnavailable": "50%",
         "spec.service.type": "NodePort",
         "spec.service.annotations{}": {"team": "a"},
+        "spec.allowedClients.from": "All",
+        "spec.allowedClients.selector.matchLabels{}": {"team": "a"},
+        "spec.allowedClients.selector.matchExpressions[].key": "team",
+        "spec.allowedClients.selector.matchExpressions[].operator": "Exists",
+        "spec.allowedClients.selector.matchExpressions[].values[]": "a",
+        "spec.suspend": True,
+    },
+    "ServiceClient": {
+        "spec.authorizationServerRef.name": "other",
+        "spec.authorizationServerRef.namespace": "platform",
+        "spec.services[].name": "other",
+        "spec.services[].namespace": "shop",
+        "spec.scopes[]": "write",
+        "spec.audience": "https://elsewhere.example",
+        "spec.client.name": "Shop",
+        "spec.deletionPolicy": "Retain",
+        "spec.credentialsSecret.name": "other",
+        "spec.credentialsSecret.keys.clientId": "ID",
+        "spec.credentialsSecret.keys.clientSecret": "SECRET",
+        "spec.credentialsSecret.keys.tokenUrl": "TOKEN_URL",
+        "spec.credentialsSecret.keys.scope": "SCOPE",
+        "spec.credentialsSecret.keys.audience": "AUDIENCE",
+        "spec.credentialsSecret.keys.audienceParameter": "PARAMETER",
+        "spec.credentialsSecret.keys.clientAuthentication": "METHOD",
+        "spec.credentialsSecret.labels{}": {"team": "a"},
+        "spec.credentialsSecret.annotations{}": {"team": "a"},
         "spec.suspend": True,
     },
     "AuthorizationServer": {
@@ -217,7 +249,7 @@ def test_conditions_are_those_of_metav1(kind: str) -> None:
 
 
 def test_names_agree_with_the_operator() -> None:
-    for kind in (resource.PROTECTED_SERVICE, resource.AUTHORIZATION_SERVER):
+    for kind in (*resource.OWNERS.values(), resource.AUTHORIZATION_SERVER):
         spec = definition(kind.kind)["spec"]
 
         assert (spec["group"], spec["names"]["plural"], spec["names"]["kind"]) == (kind.group, kind.plural, kind.kind)
@@ -236,6 +268,7 @@ def test_columns_are_those_of_the_design() -> None:
 
     assert columns == {
         "ProtectedService": [("Ready", 0), ("Reason", 0), ("Client", 0), ("Scopes", 0), ("URL", 1), ("Age", 0)],
+        "ServiceClient": [("Ready", 0), ("Reason", 0), ("Client", 0), ("Secret", 0), ("Token URL", 1), ("Age", 0)],
         "AuthorizationServer": [("Ready", 0), ("Reason", 0), ("Issuer", 0), ("Clients", 0), ("Age", 0)],
     }
 
@@ -248,7 +281,7 @@ OTHER_VALUES["ProtectedService"] |= {
 
 def parsed(kind: str, spec: dict[str, Any]) -> object:
     body = {"metadata": METADATA, **with_defaults(schema(kind), {"spec": spec})}
-    return getattr(resource, kind).parse(body)
+    return PARSED[kind].parse(body)
 
 
 def with_value(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -271,6 +304,8 @@ def test_the_table_of_other_values_names_every_leaf_of_the_spec(kind: str) -> No
 )
 def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, value: Any) -> None:
     spec = SMALLEST[kind]
+    if path == "spec.services[].namespace":  # likewise
+        value, path = {"name": "orders", "namespace": value}, "spec.services[]"
     if path == "spec.authorizationServerRef.namespace":  # read only beside a name
         spec = with_value(spec, "spec.authorizationServerRef.name", "other")
     if path.startswith(("spec.registration.hydra.", "spec.registration.keycloak.")):  # read only without another kind

@@ -459,7 +459,7 @@ def test_an_entry_keeps_both_clients_and_shows_neither_ones_secrets() -> None:
 
 def test_clients_of_before_need_no_update_because_rotations_exist_now() -> None:
     """The digest of metadata without peers is what it was: 16 digits that stand in ledgers of earlier versions."""
-    metadata = ClientMetadata("name", ("b", "a"), "https://orders.example")
+    metadata = ClientMetadata("name", ("b", "a"), ("https://orders.example",))
     content = ["name", ["a", "b"], "https://orders.example", "client_secret_basic"]
 
     assert metadata.digest() == hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -30,6 +30,7 @@ from protectedservice_operator.resource import (
     PROTECTED_SERVICE,
     SECRET,
     SERVICE,
+    SERVICE_CLIENT,
     Kind,
 )
 
@@ -41,9 +42,13 @@ T = TypeVar("T")
 Place = tuple[Kind, str, str]
 Watcher = Callable[[Kind, str, Object], None]
 
-WITH_STATUS = {PROTECTED_SERVICE, AUTHORIZATION_SERVER, DEPLOYMENT, SERVICE, POD, NAMESPACE}
-WITH_GENERATION = {PROTECTED_SERVICE, AUTHORIZATION_SERVER, DEPLOYMENT}
-MUST_NAME_VERSION = {PROTECTED_SERVICE, AUTHORIZATION_SERVER}  # PUT without resourceVersion is refused for CRs
+WITH_STATUS = {PROTECTED_SERVICE, SERVICE_CLIENT, AUTHORIZATION_SERVER, DEPLOYMENT, SERVICE, POD, NAMESPACE}
+WITH_GENERATION = {PROTECTED_SERVICE, SERVICE_CLIENT, AUTHORIZATION_SERVER, DEPLOYMENT}
+MUST_NAME_VERSION = {
+    PROTECTED_SERVICE,
+    SERVICE_CLIENT,
+    AUTHORIZATION_SERVER,
+}  # PUT without resourceVersion is refused for CRs
 SERVER_OWNED = ("uid", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 

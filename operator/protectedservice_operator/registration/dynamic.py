@@ -185,8 +185,8 @@ class DynamicClientRegistration:
             "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
             "scope": " ".join(metadata.scopes),
         }
-        if metadata.audience is not None:
-            body["audience"] = [metadata.audience]
+        if metadata.audiences:
+            body["audience"] = list(metadata.audiences)
         return body
 
     def _handle(self, registration: Registration) -> tuple[str, str]:
@@ -339,7 +339,7 @@ def _differences(held: Mapping[str, Any], metadata: ClientMetadata) -> tuple[str
         "client_name": "client_name" in held and held["client_name"] != metadata.client_name,
         "scope": isinstance(scope, str) and set(scope.split()) != set(metadata.scopes),
         "grant_types": isinstance(grants, list) and grants != ["client_credentials"],
-        "audience": isinstance(audience, list) and audience != ([metadata.audience] if metadata.audience else []),
+        "audience": isinstance(audience, list) and set(audience) != set(metadata.audiences),
     }
     return tuple(name for name, found in differs.items() if found)
 

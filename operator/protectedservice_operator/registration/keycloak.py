@@ -37,7 +37,6 @@ from .hydra import TAG
 from .oauth import OAuthError, basic, bearer, is_bearer_token, oauth_error
 from .remote import Answer, Remote
 
-AUDIENCE_PARAMETER: Final = None  # at the token endpoint: the mappers add it unasked
 TOKEN_MARGIN: Final = 10.0  # seconds before its end at which a token of the administrator's is not used any more
 LIST_LIMIT: Final = 4 * 1024 * 1024  # bytes; all client scopes of a realm come in one answer, ours among them
 BASIC_SCOPE: Final = "basic"  # Keycloak's own: `sub`; absent before 25
@@ -374,8 +373,9 @@ def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
 def _mappers(client_id: str, metadata: ClientMetadata) -> list[dict[str, Any]]:
     wanted = [(CLIENT_MAPPER, {"included.client.audience": client_id})]
     wanted += [(f"{CLIENT_MAPPER} {peer}", {"included.client.audience": peer}) for peer in metadata.peers]
-    if metadata.audience is not None:
-        wanted.append((AUDIENCE_MAPPER, {"included.custom.audience": metadata.audience}))
+    for number, audience in enumerate(metadata.audiences):
+        name = f"{AUDIENCE_MAPPER} {number + 1}" if number else AUDIENCE_MAPPER
+        wanted.append((name, {"included.custom.audience": audience}))
     return [
         {
             "name": name,

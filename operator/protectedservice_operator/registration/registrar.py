@@ -60,6 +60,7 @@ class Registrar:
     async def register(
         self,
         owner: Meta,
+        kind: str,
         server: str,
         metadata: Callable[[str], ClientMetadata],
         connection: Connection,
@@ -69,7 +70,9 @@ class Registrar:
         abandoned: bool,
         rotation_request: str | None = None,
     ) -> None:
-        """Make the object's client. `attempt` continues that intent; `abandoned` gives an older one up.
+        """Make the client of `owner`, an object of this kind.
+
+        `attempt` continues that intent; `abandoned` gives an older one up.
 
         `rotation_request`: what a first registration serves at the same time, so that a new client is not rotated.
 
@@ -82,7 +85,14 @@ class Registrar:
             await self._entries.report_uncertain(tell, what)
         if attempt is None:
             entry, version = await self._open_intent(
-                owner, server, metadata, found, abandoned=abandoned, chooses=chooses, rotation_request=rotation_request
+                owner,
+                kind,
+                server,
+                metadata,
+                found,
+                abandoned=abandoned,
+                chooses=chooses,
+                rotation_request=rotation_request,
             )
             if abandoned:
                 await self._entries.report_uncertain(tell, "an interrupted registration was given up after 60 s")
@@ -98,6 +108,7 @@ class Registrar:
     async def _open_intent(
         self,
         owner: Meta,
+        kind: str,
         server: str,
         metadata: Callable[[str], ClientMetadata],
         found: tuple[Entry, str] | None,
@@ -115,6 +126,7 @@ class Registrar:
         if found is None:
             record = Record(
                 state=State.REGISTERING,
+                owner_kind=kind,
                 owner_namespace=owner.namespace,
                 owner_name=owner.name,
                 owner_uid=owner.uid,
@@ -127,8 +139,8 @@ class Registrar:
             )
             return await self._entries.write(Entry(record, chosen=chosen), None)
         entry, version = found
-        expected = State.REGISTERING if abandoned else State.IDLE
-        if entry.record.state is not expected:
+        expected = (State.REGISTERING,) if abandoned else (State.IDLE, State.ORPHANED)
+        if entry.record.state not in expected:
             raise moved(owner)
         entry = entry.with_record(
             state=State.REGISTERING,
@@ -171,7 +183,8 @@ class Registrar:
             manageable=is_manageable(registration, connection.driver),
             registered=self._entries.wall(),
             registration_endpoint=connection.endpoints.registration,
-            audience=intent.audience,
+            audiences=intent.audiences,
+            scopes=intent.scopes,
             metadata_digest=intent.digest(),
             intent=None,
             refusal=None,
@@ -230,7 +243,8 @@ class Registrar:
         drifted = ", ".join(entry.record.drifted)
         stored = entry.with_record(
             state=State.REGISTERED,
-            audience=intent.audience,
+            audiences=intent.audiences,
+            scopes=intent.scopes,
             metadata_digest=intent.digest(),
             intent=None,
             refusal=None,

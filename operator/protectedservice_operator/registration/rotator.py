@@ -251,7 +251,7 @@ class Rotator:
         """The lifetime of a token of this client's, which is revoked where it can be. Raises TokenRefused."""
         tokens = connection.tokens
         secret = registration.client_secret
-        token = await tokens.mint(registration.client_id, secret, metadata.scopes, metadata.audience)
+        token = await tokens.mint(registration.client_id, secret, metadata.scopes, next(iter(metadata.audiences), None))
         await tokens.revoke_at_best(registration.client_id, secret, token)
         return token.expires_in
 
@@ -269,7 +269,8 @@ def exchanged(entry: Entry, role: Role) -> Entry:
             "manageable": record.manageable,
             "registered": record.registered,
             "metadata_digest": record.metadata_digest,
-            "audience": record.audience,
+            "audiences": record.audiences,
+            "scopes": record.scopes,
             "due": None,
         }
     )
@@ -279,7 +280,8 @@ def exchanged(entry: Entry, role: Role) -> Entry:
         manageable=second.manageable,
         registered=second.registered,
         metadata_digest=second.metadata_digest,
-        audience=second.audience,
+        audiences=second.audiences,
+        scopes=second.scopes,
         second=left,
     )
     return replace(exchanged_record, registration=entry.second, second=entry.registration)

@@ -26,7 +26,8 @@ def described(entry: Entry, registration: Registration, role: Role, connection: 
         manageable=is_manageable(registration, connection.driver),
         registered=now,
         metadata_digest=intent.digest(),
-        audience=intent.audience,
+        audiences=intent.audiences,
+        scopes=intent.scopes,
     )
 
 
