@@ -19,8 +19,9 @@ from .metrics import Metrics
 from .observed import ObservedClient, Settings, wanted_metadata
 from .registration.deregistrar import Deregistrar
 from .registration.driver import RegistrationRefused
-from .registration.ledger import State, secret_name
+from .registration.ledger import State, has_second, secret_name
 from .registration.registrar import Registrar
+from .registration.rotator import Rotator
 from .resource import AUTHORIZATION_SERVER, OWNERS, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Clients:
         servers: AuthorizationServers,
         registrar: Registrar,
         deregistrar: Deregistrar,
+        rotator: Rotator,
         events: Recorder,
         gatherer: Gatherer,
         settings: Settings,
@@ -55,7 +57,7 @@ class Clients:
         metrics: Metrics | None = None,
     ) -> None:
         self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
-        self._registrar, self._deregistrar, self._gatherer = registrar, deregistrar, gatherer
+        self._registrar, self._deregistrar, self._rotator, self._gatherer = registrar, deregistrar, rotator, gatherer
         self._settings, self._namespace, self._metrics = settings, namespace, metrics
 
     async def act(self, step: ClientStep, observed: ObservedClient, tell: Tell) -> None:
@@ -101,6 +103,7 @@ class Clients:
                 tell,
                 attempt=step.attempt,
                 abandoned=step.abandoned,
+                rotation_request=service.rotation_request,
             )
         except RegistrationRefused as refused:
             self._servers.registration_refused(server, refused)
@@ -143,7 +146,10 @@ class Clients:
         if cached is None:
             return None
         record = ledger_record(cached.body())
-        if record.state is not State.DELETING or secret_name(record.owner_uid) != key.name:
+        if secret_name(record.owner_uid) != key.name:
+            return None
+        kept = record.state is State.RETAINED and has_second(record)  # beside the one that is to stay
+        if record.state is not State.DELETING and not kept:
             return None
         if (kind := OWNERS.get(record.owner_kind)) is None:
             return None  # of a kind that only a later operator knows
@@ -159,6 +165,10 @@ class Clients:
             raise obstacle
         connection = await self._servers.connection(server)
         tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
+        if kept:
+            await self._rotator.end_second(record.owner_uid, connection, tell)
+            logger.info("Deleted the second client of an object that is gone; %s stays", record.client_id)
+            return None
         await self._deregistrar.unregister(record.owner_uid, connection, tell)
         logger.info("Deleted client %s, left behind by an object that is gone", record.client_id)
         return None

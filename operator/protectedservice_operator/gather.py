@@ -9,6 +9,7 @@ from typing import Any
 from . import reasons
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
+from .client_checks import ClientChecks
 from .observed import Observed, Projection, Settings
 from .proof import Pod
 from .registrant import Registrant
@@ -40,9 +41,15 @@ class Gatherer:
     """Puts `Observed` together. Keeps one index: who holds which audience."""
 
     def __init__(
-        self, cache: Cache, servers: AuthorizationServers, verifier: Verifier, settings: Settings, namespace: str
+        self,
+        cache: Cache,
+        servers: AuthorizationServers,
+        verifier: Verifier,
+        checks: ClientChecks,
+        settings: Settings,
+        namespace: str,
     ) -> None:
-        self._cache, self._servers, self._verifier = cache, servers, verifier
+        self._cache, self._servers, self._verifier, self._checks = cache, servers, verifier, checks
         self._settings, self._namespace = settings, namespace
         self._audiences: Audiences | None = None
 
@@ -81,6 +88,7 @@ class Gatherer:
             proof=self._verifier.proof(meta.uid),
             proof_due=self._verifier.due(meta.uid, pods),
             proof_running=self._verifier.running(meta.uid),
+            check_due=self._checks.due(meta.uid),
         )
 
     def reference(self, service: Registrant, ledger: Record | None) -> Reference | None:

@@ -6,7 +6,8 @@ prerequisites and returns a `Step` to take, a `Blocked` that says who must act, 
 
     resolve ── finalizer ── register ── (update) ── project ── workload ── prove
 
-What to do for one that is being deleted stands in `plan_deletion.py`.
+What to do for one that is being deleted stands in `plan_deletion.py`, for another client in the place of the one in use
+in `plan_rotation.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from . import plan_deletion, reasons
+from . import plan_deletion, plan_rotation, reasons
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
@@ -302,11 +303,13 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _upstream_is_the_service_itself,
     _audience_taken,
     *CLIENT_CHECKS,
+    *plan_rotation.BEFORE_PROJECTION,
     _projection_differs,
     _child_unwanted,
     _workload_differs,
     _old_policy_unused,
     _proof_missing,
+    *plan_rotation.AFTER_PROOF,
 )
 
 

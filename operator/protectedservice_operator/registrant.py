@@ -48,6 +48,10 @@ class Registrant(Protocol):
     def credentials_annotations(self) -> Mapping[str, str]: ...
 
     @property
+    def rotation_request(self) -> str | None:
+        """What asks for a rotation; None: nothing does."""
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing of it may be changed: suspended, and not being deleted."""
 
