@@ -3,7 +3,7 @@ import { appendFileSync } from "node:fs";
 import { createServer } from "node:http";
 
 const [port, file] = process.argv.slice(2);
-const told = (record) => appendFileSync(file, JSON.stringify(record) + "\n");
+const told = (record) => appendFileSync(file, JSON.stringify(record) + "\n", "latin1");
 const server = createServer({ keepAliveTimeout: 60000, maxHeaderSize: 262144 }, (request, response) => {
   const chunks = [];
   request.on("data", (chunk) => chunks.push(chunk));

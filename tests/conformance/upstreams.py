@@ -239,7 +239,7 @@ class JSONLines:
         file.touch()
 
     def _lines(self) -> list[str]:
-        return self._file.read_text("utf-8", "surrogateescape").split("\n")[:-1]
+        return self._file.read_text("latin-1").split("\n")[:-1]
 
     def mark(self) -> int:
         return len(self._lines())
