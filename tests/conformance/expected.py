@@ -63,21 +63,9 @@ _FRAGMENTS: Final = [
 EXPECTED: Final[dict[tuple[str, str, str], str]] = {
     **{("own", test, case): why for test in (ENDS, APART) for case, why in _OWN.items()},
     **{(kind, AGREES, case): why for kind in ("nginx", "node") for case, why in _OWN.items()},
-    **{("own", PATH, case): f"forwarded without its fragment: {FRONT}" for case in _FRAGMENTS},
-    ("own", TARGET, "ftp://svc/a"): f"any scheme is taken for http: {FRONT}",
-    ("own", "test_http_1_0_is_never_answered_in_chunks", "*"): FRONT,
-    ("own", OLD_INTERIM, "*"): FRONT,
-    ("own", "test_trailers_of_a_request_reach_the_upstream", "*"): FRONT,
-    ("own", "test_trailers_of_an_answer_reach_the_caller", "*"): FRONT,
-    ("own", "test_interim_answers_of_the_upstream_reach_the_caller", "*"): FRONT,
     **{("middleware", ENDS, case): UVICORN for case in _MIDDLEWARE},
     # What is long is not sent byte by byte.
     **{("middleware", APART, case): UVICORN for case in _MIDDLEWARE if not case.startswith("head, ")},
-    **{("middleware", PATH, case): UVICORN for case in _FRAGMENTS},
-    ("middleware", TARGET, "ftp://svc/a"): UVICORN,
-    ("middleware", HOST, "*"): UVICORN,
-    **{("middleware", TRAILER, name): UVICORN for name in ("Authorization", "Host", "X-Auth-Subject", "Cookie")},
-    ("middleware", OLD_INTERIM, "*"): UVICORN,
 }
 
 

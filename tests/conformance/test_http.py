@@ -55,7 +55,7 @@ async def test_a_preflight_without_a_token_is_no_way_in(front: Front) -> None:
     assert await front.seen_since(mark) == []
 
 
-@pytest.mark.parametrize("target", ["*", "svc", "svc:80", "http://", "http:///a", "ftp://svc/a"])
+@pytest.mark.parametrize("target", ["*", "svc", "svc:80", "http://", "http:///a", "ftp://svc/a", "//"])
 async def test_a_target_that_is_no_path_is_refused(front: Front, target: str) -> None:
     method = "OPTIONS" if target == "*" else "GET"
     mark = front.upstream.mark()
@@ -283,7 +283,7 @@ async def test_what_routes_or_authorizes_is_nothing_in_a_trailer(front: Front, n
     await ask(front.port, head("POST", "/trailing", "Transfer-Encoding: chunked", token=front.token()) + body, "POST")
     seen = await front.seen_since(mark)
 
-    assert without.status in (400, 401)
+    assert without.status == 401
     for request in seen:
         assert request.body == b"hello"
         assert value not in request.values(name.lower()) or name == "Transfer-Encoding"
