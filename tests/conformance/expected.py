@@ -51,15 +51,6 @@ _MIDDLEWARE: Final = (
     "an offered upgrade with chunks",
 )
 
-PATH: Final = "test_a_path_reaches_the_upstream_as_it_was_sent_or_not_at_all"
-TARGET: Final = "test_a_target_that_is_no_path_is_refused"
-HOST: Final = "test_a_host_that_names_no_one_place_is_400"
-TRAILER: Final = "test_what_routes_or_authorizes_is_nothing_in_a_trailer"
-OLD_INTERIM: Final = "test_http_1_0_is_never_sent_an_interim_answer"
-_FRAGMENTS: Final = [
-    f"{form}-'{target}'" for form in ("origin", "absolute") for target in ("/a#b", "/a#/../b", "/a?b#c")
-]
-
 EXPECTED: Final[dict[tuple[str, str, str], str]] = {
     **{("own", test, case): why for test in (ENDS, APART) for case, why in _OWN.items()},
     **{(kind, AGREES, case): why for kind in ("nginx", "node") for case, why in _OWN.items()},
