@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 ClientStep = (
     steps.Register
     | steps.Update
+    | steps.NoteWithdrawal
     | steps.StartDeletion
     | steps.Unregister
     | steps.Retain
@@ -67,6 +68,8 @@ class Clients:
                 await self._update(step, observed, tell)
             case steps.Unregister():
                 await self._unregister(observed, tell)
+            case steps.NoteWithdrawal():
+                await note_withdrawal(self._entries, observed.service.meta, step.since)
             case steps.StartDeletion():
                 await self._deregistrar.start_deletion(observed.service.meta)
             case steps.Retain():

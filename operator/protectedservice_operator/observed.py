@@ -77,15 +77,29 @@ class Observed:
 
 
 def wanted_metadata(observed: Observed, settings: Settings, attempt8: str) -> ClientMetadata:
-    """What the authorization server is to hold about the service's client."""
+    """What the authorization server is to hold about the service's client: of its scopes, those that it may have."""
     service, meta = observed.service, observed.service.meta
     mark = tag(settings.cluster_id, meta.namespace, meta.name, meta.uid, attempt8)
     metadata = ClientMetadata(
-        client_name(service.client_display_name, mark), service.scopes, service.audience, tag=mark
+        client_name(service.client_display_name, mark), granted_scopes(observed), service.audience, tag=mark
     )
     if observed.server is None:
         return metadata
     return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
+
+
+def refused_scopes(observed: Observed) -> tuple[str, ...]:
+    """Those of spec's scopes that the AuthorizationServer does not let this namespace ask for."""
+    service, server = observed.service, observed.server
+    if server is None:
+        return ()
+    return server.refused_scopes(service.scopes, service.meta.namespace, observed.namespace_labels)
+
+
+def granted_scopes(observed: Observed) -> tuple[str, ...]:
+    """The rest of spec's scopes: what the client may be registered for."""
+    refused = refused_scopes(observed)
+    return tuple(scope for scope in observed.service.scopes if scope not in refused)
 
 
 def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mapping[str, Any]]] | None:

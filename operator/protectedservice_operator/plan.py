@@ -6,7 +6,8 @@ prerequisites and returns a `Step` to take, a `Blocked` that says who must act, 
 
     resolve ── finalizer ── register ── (update) ── project ── workload ── prove
 
-What to do for one that is being deleted stands in `plan_deletion.py`.
+What to do for one that is being deleted stands in `plan_deletion.py`, for one whose AuthorizationServer serves it no
+more in `plan_withdrawal.py`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from . import plan_deletion, reasons
+from . import plan_deletion, plan_withdrawal, reasons
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
     Observed,
     Settings,
+    granted_scopes,
     has_client,
     is_repeatable,
     projected,
     projected_keys,
     proved_template,
+    refused_scopes,
     server_changed,
     wanted_children,
     wanted_metadata,
@@ -61,11 +64,12 @@ KEPT_CONFIG_MAPS: Final = 2
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
     """The first thing that is not as it should be, leaving out the phases that were settled in this pass.
 
-    Of a suspended service only its deletion.
+    Of a suspended service only its deletion, and the end of a client that it may not have any more.
     """
     if observed.service.at_rest:
-        return None
-    checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
+        checks = plan_withdrawal.CHECKS
+    else:
+        checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
     done = frozenset(settled)
     for check in checks:
         found = check(observed, settings, now)
@@ -97,7 +101,7 @@ def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Bl
     if not observed.server.allows(observed.service.meta.namespace, observed.namespace_labels):
         text = (
             f"AuthorizationServer {reference} does not allow namespace {observed.service.meta.namespace}; "
-            "ask its owner to extend spec.allowedNamespaces"
+            f"ask its owner to extend spec.allowedNamespaces{plan_withdrawal.fate(observed)}"
         )
         return Blocked(phase, AdministratorMustAct(reasons.NOT_ALLOWED, text))
     return None
@@ -121,6 +125,21 @@ def _audience_taken(observed: Observed, settings: Settings, now: float) -> Block
     return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.AUDIENCE_TAKEN, text))
 
 
+def _scope_not_allowed(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+    """Comes after the client was narrowed to what it may have: what was withdrawn is withdrawn, told or not."""
+    refused = refused_scopes(observed)
+    if not refused:
+        return None
+    text = (
+        f"AuthorizationServer {observed.reference} does not let namespace {observed.service.meta.namespace} ask for "
+        f"scope {', '.join(refused)}; edit spec.scopes, or ask its owner to extend spec.allowedScopes"
+        f"{plan_withdrawal.fate(observed)}"
+    )
+    # Its owner's to mend where a client waits for its end: looked at again every minute.
+    kind = UserMustEdit if plan_withdrawal.due(observed, now) is None else AdministratorMustAct
+    return Blocked(reasons.CLIENT_REGISTERED, kind(reasons.SCOPE_NOT_ALLOWED, text))
+
+
 def _finalizer_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
     if FINALIZER in observed.service.meta.finalizers or not _may_register(observed, settings):
         return None
@@ -131,7 +150,7 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
     """No client yet, or an attempt at one that was interrupted."""
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if not _may_register(observed, settings) or (
-        record is not None and record.state not in (State.REGISTERING, State.IDLE)
+        record is not None and record.state not in (State.REGISTERING, State.IDLE, State.ORPHANED)
     ):
         return None
     obstacle = observed.unreachable or observed.refused
@@ -139,7 +158,7 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
         return Blocked(phase, obstacle)
     if record is None:
         return Register(phase, "the service has no client")
-    if record.state is State.IDLE:
+    if record.state in (State.IDLE, State.ORPHANED):
         wanted = wanted_metadata(observed, settings, record.tag_attempt)
         if (refusal := _refusal_in_force(record, wanted, now)) is not None:
             return Blocked(phase, refusal)
@@ -243,7 +262,9 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
     template = wanted_template(observed, settings)
     if template is None or not settings.verification or observed.service.replicas == 0 or observed.proof_running:
         return None
-    if not workload_available(observed, settings) or observed.unreachable is not None:
+    if not workload_available(observed, settings) or observed.unreachable is not None or refused_scopes(observed):
+        return None
+    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED):
         return None
     if proved_template(observed) == template and not observed.proof_due:
         return None
@@ -253,6 +274,7 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
 
 
 _CHECKS: Final[tuple[Check, ...]] = (
+    *plan_withdrawal.CHECKS,
     _server_unresolved,
     _upstream_is_the_service_itself,
     _audience_taken,
@@ -260,6 +282,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _server_changed,
     _client_unregistered,
     _client_outdated,
+    _scope_not_allowed,
     _projection_differs,
     _workload_differs,
     _old_policy_unused,
@@ -285,7 +308,14 @@ def _may_register(observed: Observed, settings: Settings) -> bool:
         _server_unresolved(observed, settings, 0) is None
         and _upstream_is_the_service_itself(observed, settings, 0) is None
         and observed.audience_holder is None
+        and (not refused_scopes(observed) or _is_to_be_narrowed(observed))
     )
+
+
+def _is_to_be_narrowed(observed: Observed) -> bool:
+    """Whether there is a client that keeps some of spec's scopes and loses the others."""
+    ended = observed.ledger is not None and observed.ledger.state in (State.DELETING, State.ORPHANED)
+    return has_client(observed) and not ended and bool(granted_scopes(observed))
 
 
 def _was_wanted(observed: Observed, kind: Kind, manifest: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:

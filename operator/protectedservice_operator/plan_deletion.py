@@ -81,7 +81,7 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
     # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
     if observed.server is not None and not is_repeatable(observed, now - record.attempt_started):
         return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
-    return StartDeletion(phase, "the object is deleted")
+    return StartDeletion(phase, _why(observed))
 
 
 def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> Step | None:
@@ -99,7 +99,7 @@ def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> S
 def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
     if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED, State.RETAINED):
         return None
-    return StartDeletion(reasons.CLIENT_REGISTERED, "the object is deleted")
+    return StartDeletion(reasons.CLIENT_REGISTERED, _why(observed))
 
 
 def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
@@ -111,7 +111,7 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
     if observed.server is None:
         text = (
             f"AuthorizationServer {observed.ledger.server} does not exist, so that client {observed.ledger.client_id} "
-            f"cannot be deleted; {_until(observed.ledger, settings)}"
+            f"cannot be deleted; {_until(observed, observed.ledger, settings)}"
         )
         return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
     obstacle = observed.unreachable
@@ -119,26 +119,37 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
         obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
     if obstacle is not None:
         text = f"waiting to delete client {observed.ledger.client_id}: {obstacle.message}"
-        text += f"; {_until(observed.ledger, settings)}"
+        text += f"; {_until(observed, observed.ledger, settings)}"
         if isinstance(obstacle, Wait):
             return Blocked(phase, ServerUnavailable(obstacle.reason, text, retry_after=obstacle.retry_after))
         return Blocked(phase, AdministratorMustAct(obstacle.reason, text))
-    return Unregister(phase, "the object is deleted")
+    return Unregister(phase, _why(observed))
 
 
-def _until(record: Record, settings: Settings) -> str:
+def _why(observed: Observed) -> str:
+    gone = observed.service.meta.deletion_timestamp is not None
+    return "the object is deleted" if gone else "its AuthorizationServer serves the object no more"
+
+
+def _until(observed: Observed, record: Record, settings: Settings) -> str:
+    if observed.service.meta.deletion_timestamp is None:
+        return "it is tried until it is done"
     deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
     return f"the object is released at {deadline} at the latest"
 
 
+# How a client is ended, whatever becomes of its object.
+CLIENT_CHECKS: Final[tuple[Check, ...]] = (
+    _intent_without_client,
+    _no_client_was_made,
+    _deletion_not_started,
+    _client_not_deleted,
+)
 CHECKS: Final[tuple[Check, ...]] = (
     _nothing_to_release,
     _retained_not_released,
     _deadline_passed,
     _kept_client_half_updated,
     _client_kept,
-    _intent_without_client,
-    _no_client_was_made,
-    _deletion_not_started,
-    _client_not_deleted,
+    *CLIENT_CHECKS,
 )

@@ -45,6 +45,7 @@ NOT_PROBED: Final = "AuthorizationServerNotProbed"
 SERVER_NOT_FOUND: Final = "AuthorizationServerNotFound"  # name one that exists, or ask for a default
 NO_DEFAULT_SERVER: Final = "NoDefaultAuthorizationServer"  # set authorizationServerRef
 NOT_ALLOWED: Final = "NotAllowed"  # ask the AuthorizationServer's owner to allow this namespace
+SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"  # ask for other scopes, or its owner to extend spec.allowedScopes
 AUDIENCE_TAKEN: Final = "AudienceTaken"  # choose another audience; the older service keeps it
 INVALID_CLIENT_METADATA: Final = "InvalidClientMetadata"  # the server refuses the scopes, the audience or the name
 CLIENT_SCOPE_MISSING: Final = "ClientScopeMissing"  # create the client scope in Keycloak's realm, or edit spec.scopes

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .tenancy import Namespaces, ScopeGrant, refused_scopes
+
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
@@ -313,8 +315,8 @@ class AuthorizationServer:
     credentials_secret: str | None
     token_authentication: str  # as in RFC 7591 section 2, token_endpoint_auth_method
     introspection_authentication: str
-    allowed_from: str
-    allowed_selector: Mapping[str, Any]
+    allowed: Namespaces
+    allowed_scopes: tuple[ScopeGrant, ...] | None  # None: whoever is allowed may ask for all
     rates: Rates
     ca_bundle: Bundle | None  # only these certificates are trusted then
     status: Mapping[str, Any]
@@ -325,7 +327,7 @@ class AuthorizationServer:
         registration = spec["registration"]
         kind = next(kind for kind in RegistrationKind if kind in registration)
         own, dynamic = registration[kind], registration.get(RegistrationKind.DYNAMIC) or {}
-        allowed = spec["allowedNamespaces"]
+        grants = spec.get("allowedScopes")
         return cls(
             meta=Meta.parse(body),
             issuer=spec.get("issuer"),
@@ -340,8 +342,8 @@ class AuthorizationServer:
             credentials_secret=(registration.get("credentialsSecret") or {}).get("name"),
             token_authentication=spec["token"]["clientAuthentication"],
             introspection_authentication=spec["introspection"]["clientAuthentication"],
-            allowed_from=allowed["from"],
-            allowed_selector=allowed.get("selector") or {},
+            allowed=Namespaces.parse(spec["allowedNamespaces"]),
+            allowed_scopes=None if grants is None else tuple(ScopeGrant.parse(grant) for grant in grants),
             rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
             ca_bundle=Bundle.parse(spec["tls"]["caBundle"]) if "tls" in spec else None,
             status=body.get("status") or {},
@@ -362,11 +364,11 @@ class AuthorizationServer:
 
     def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether services of this namespace may use the server (Gateway API's `from`)."""
-        if self.allowed_from == "All":
-            return True
-        if self.allowed_from == "Same":
-            return namespace == self.meta.namespace
-        return matches(self.allowed_selector, labels)
+        return self.allowed.admit(namespace, labels, self.meta.namespace)
+
+    def refused_scopes(self, scopes: Iterable[str], namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Those of these scopes that services of this namespace may not ask for."""
+        return refused_scopes(self.allowed_scopes, scopes, namespace, labels, self.meta.namespace)
 
     @property
     def published_endpoints(self) -> Endpoints | None:
@@ -376,27 +378,6 @@ class AuthorizationServer:
 
 
 _RATES: Final = {"requests_per_second": "requestsPerSecond", "burst": "burst", "concurrency": "concurrency"}
-
-
-def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """A metav1.LabelSelector against labels. An operator that is not known matches nothing."""
-    if any(labels.get(name) != value for name, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(_expression_matches(expression, labels) for expression in selector.get("matchExpressions") or ())
-
-
-def _expression_matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values") or ()
-    match expression["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
 
 
 # --- conditions (metav1.Condition) -----------------------------------------------------------------------------------

@@ -86,6 +86,13 @@ class Prove(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class NoteWithdrawal(Step):
+    """Write down since when (seconds since the epoch) the service may not have its client; None: it may again."""
+
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class StartDeletion(Step):
     """Write down that the client is about to be deleted."""
 

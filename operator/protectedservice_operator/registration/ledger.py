@@ -103,6 +103,8 @@ class Record(BaseModel):
     refusal: Refusal | None = None
     fault: Refusal | None = None  # the server registered something else than was asked for
     deletion_started: float | None = None
+    withdrawn: float | None = None  # seconds since the epoch: since when its server lets the owner have no client
+    left_behind: tuple[str, ...] = ()  # ids of earlier clients of the owner's that their server could not delete
     uncertain: int = 0  # attempts that may have left a client behind
 
 
