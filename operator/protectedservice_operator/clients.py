@@ -20,7 +20,9 @@ from .observed import Observed, Settings, wanted_metadata
 from .registration.deregistrar import Deregistrar
 from .registration.driver import RegistrationRefused
 from .registration.ledger import State, secret_name
+from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
+from .registration.withdrawals import note_withdrawal
 from .resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Clients:
         servers: AuthorizationServers,
         registrar: Registrar,
         deregistrar: Deregistrar,
+        entries: LedgerEntries,
         events: Recorder,
         gatherer: Gatherer,
         settings: Settings,
@@ -56,7 +59,8 @@ class Clients:
         metrics: Metrics | None = None,
     ) -> None:
         self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
-        self._registrar, self._deregistrar, self._gatherer = registrar, deregistrar, gatherer
+        self._registrar, self._deregistrar, self._entries = registrar, deregistrar, entries
+        self._gatherer = gatherer
         self._settings, self._namespace, self._metrics = settings, namespace, metrics
 
     async def act(self, step: ClientStep, observed: Observed, tell: Tell) -> None:

@@ -225,9 +225,8 @@ def workload_available(observed: Observed, settings: Settings) -> bool:
     return not differs(manifest, live) and rolled_out(observed)
 
 
-def is_repeatable(observed: Observed, age: float) -> bool:
+def is_repeatable(server: AuthorizationServer | None, age: float) -> bool:
     """Whether an interrupted registration of this age can be sent again without making a second client."""
-    server = observed.server
     if server is None:
         return False
     return server.chooses_client_ids or (server.idempotency_honoured and age < IDEMPOTENCY_WINDOW)

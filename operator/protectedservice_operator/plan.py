@@ -135,9 +135,7 @@ def _scope_not_allowed(observed: Observed, settings: Settings, now: float) -> Bl
         f"scope {', '.join(refused)}; edit spec.scopes, or ask its owner to extend spec.allowedScopes"
         f"{plan_withdrawal.fate(observed)}"
     )
-    # Its owner's to mend where a client waits for its end: looked at again every minute.
-    kind = UserMustEdit if plan_withdrawal.due(observed, now) is None else AdministratorMustAct
-    return Blocked(reasons.CLIENT_REGISTERED, kind(reasons.SCOPE_NOT_ALLOWED, text))
+    return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.SCOPE_NOT_ALLOWED, text))
 
 
 def _finalizer_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
@@ -164,7 +162,7 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
             return Blocked(phase, refusal)
         return Register(phase, "the service's client is to be made anew")
     age = now - record.attempt_started
-    if is_repeatable(observed, age):
+    if is_repeatable(observed.server, age):
         return Register(phase, "a registration was interrupted", attempt=record.attempt)
     if age < INTENT_REST:
         text = (

@@ -79,7 +79,7 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
     if record is None or record.state is not State.REGISTERING:
         return None
     # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
-    if observed.server is not None and not is_repeatable(observed, now - record.attempt_started):
+    if observed.server is not None and not is_repeatable(observed.server, now - record.attempt_started):
         return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
     return StartDeletion(phase, _why(observed))
 
@@ -136,6 +136,15 @@ def _until(observed: Observed, record: Record, settings: Settings) -> str:
         return "it is tried until it is done"
     deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
     return f"the object is released at {deadline} at the latest"
+
+
+def seconds_until_release(observed: Observed, settings: Settings, now: float) -> float | None:
+    """How long a deletion that has begun may still wait; None where none has, or where the deadline has passed."""
+    record = observed.ledger
+    if not observed.service.meta.deletion_timestamp or record is None or record.state is not State.DELETING:
+        return None
+    left = (record.deletion_started or now) + settings.deletion_deadline - now
+    return left if left > 0 else None
 
 
 # How a client is ended, whatever becomes of its object.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import manifests, plan, reasons, status, steps
+from . import manifests, plan, plan_deletion, plan_withdrawal, reasons, status, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
@@ -44,17 +44,19 @@ from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
     FINALIZER,
+    LEDGER,
     PROTECTED_SERVICE,
+    SWEEP,
     Key,
     ProtectedService,
     find_condition,
 )
+from .sweep import OrphanSweep
 from .verification import Subject, Verifier
 
 logger = logging.getLogger(__name__)
 
 STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
-LEDGER: Final = "Ledger"  # Key.kind of ledger entries whose object is gone
 
 
 class Reconcile:
@@ -69,6 +71,7 @@ class Reconcile:
         entries: LedgerEntries,
         events: Recorder,
         settings: Settings,
+        sweep: OrphanSweep,
         *,
         namespace: str,
         wake: Callable[[Key], None],
@@ -79,7 +82,7 @@ class Reconcile:
     ) -> None:
         self._cluster, self._cache, self._servers, self._verifier = cluster, cache, servers, verifier
         self._entries, self._events, self._settings, self._wake = entries, events, settings, wake
-        self._wall = wall
+        self._sweep, self._wall = sweep, wall
         self._namespace = namespace
         self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
         self._children = Children(
@@ -91,6 +94,7 @@ class Reconcile:
             servers,
             Registrar(entries),
             Deregistrar(entries),
+            entries,
             events,
             self._gatherer,
             settings,
@@ -104,11 +108,12 @@ class Reconcile:
 
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
-        match key.kind:
-            case AUTHORIZATION_SERVER.kind:
-                return await self._servers.reconcile(key)
-            case "Ledger":
-                return await self._clients.finish_leftover(key)
+        if key.kind == AUTHORIZATION_SERVER.kind:
+            return await self._servers.reconcile(key)
+        if key.kind == LEDGER:
+            return await self._clients.finish_leftover(key)
+        if key.kind == SWEEP:
+            return await self._sweep.sweep()
         service = self._gatherer.service(key)
         uid = self._uids.get(key)
         if uid is not None and (service is None or service.meta.uid != uid):
@@ -178,8 +183,16 @@ class Reconcile:
         for kind in (Wait, AdministratorMustAct, UserMustEdit):
             for outcome in settled.values():
                 if isinstance(outcome, kind):
+                    outcome.at_latest = self._at_latest(observed)
                     raise outcome
-        return self._verifier.next_due(observed.service.meta.uid)
+        due = (self._verifier.next_due(observed.service.meta.uid), self._at_latest(observed))
+        return min((seconds for seconds in due if seconds is not None), default=None)
+
+    def _at_latest(self, observed: Observed) -> float | None:
+        """Seconds after which time alone changes what is to be done."""
+        now = self._wall()
+        release = plan_deletion.seconds_until_release(observed, self._settings, now)
+        return plan_withdrawal.due(observed, now) if release is None else release
 
     async def _act(self, step: steps.Step, observed: Observed) -> None:
         logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
@@ -190,6 +203,7 @@ class Reconcile:
             case (
                 steps.Register()
                 | steps.Update()
+                | steps.NoteWithdrawal()
                 | steps.StartDeletion()
                 | steps.Unregister()
                 | steps.Retain()

@@ -56,6 +56,12 @@ POD: Final = Kind("", "v1", "pods", "Pod")
 NAMESPACE: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 EVENT: Final = Kind("", "v1", "events", "Event")
 
+# Kinds that own a client, by the name under which the ledger remembers them.
+OWNERS: Final[Mapping[str, Kind]] = {PROTECTED_SERVICE.kind: PROTECTED_SERVICE}
+# Key.kind of what is no object of the API: a ledger entry whose object is gone, and the sweep over all entries.
+LEDGER: Final = "Ledger"
+SWEEP: Final = "Sweep"
+
 # Watched kinds with the label selector of each watch (None: everything). Secrets and pods are many: only ours, and
 # what users mark for us.
 WATCHED: Final[Mapping[Kind, str | None]] = {
@@ -73,7 +79,7 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """One thing to reconcile: kind name (`ProtectedService`, `AuthorizationServer`, `Ledger`), namespace, name."""
+    """One thing to reconcile: kind name (of the API, or LEDGER, SWEEP), namespace, name."""
 
     kind: str
     namespace: str

@@ -128,6 +128,8 @@ def _client_condition(observed: Observed, settings: Settings) -> _Told:
         return "False", reasons.PENDING, "the client is not registered yet"
     if record.state is State.DELETING:
         return "False", reasons.DELETING, "the client is being deleted at the authorization server"
+    if record.state is State.ORPHANED:
+        return "False", reasons.PENDING, f"client {record.client_id} was left behind; the service has no client"
     wanted = wanted_metadata(observed, settings, record.tag_attempt).digest()
     if record.state is not State.REGISTERED or record.metadata_digest != wanted:
         return "False", reasons.PENDING, f"client {record.client_id} is being updated"

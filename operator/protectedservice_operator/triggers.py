@@ -15,14 +15,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
 
 from .cache import Cache, Cached
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
-from .resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SECRET, Key
-
-LEDGER_KEY: Final = "Ledger"
+from .resource import AUTHORIZATION_SERVER, LEDGER, NAMESPACE, PROTECTED_SERVICE, SECRET, Key
 
 Related = Callable[[Cached], Iterable[Key]]
 
@@ -87,7 +84,7 @@ class Triggers:
         if entry.kind == PROTECTED_SERVICE and (here is None or here.uid != entry.uid):
             name = secret_name(entry.uid)
             if self._cache.get(SECRET, self._operator_namespace, name) is not None:
-                yield Key(LEDGER_KEY, self._operator_namespace, name)
+                yield Key(LEDGER, self._operator_namespace, name)
 
     def _is_ledger(self, entry: Cached) -> bool:
         return (
@@ -98,7 +95,7 @@ class Triggers:
 
     def _ledger_key(self, entry: Cached) -> Key:
         """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more."""
-        ledger = Key(LEDGER_KEY, entry.namespace, entry.name)
+        ledger = Key(LEDGER, entry.namespace, entry.name)
         text = (entry.body()["metadata"].get("annotations") or {}).get(LEDGER_ANNOTATION, "")
         try:
             record = json.loads(text)

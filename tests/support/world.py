@@ -30,6 +30,7 @@ from protectedservice_operator.metrics import Metrics
 from protectedservice_operator.observed import Settings
 from protectedservice_operator.reconcile import Reconcile
 from protectedservice_operator.registration.breaker import Breaker
+from protectedservice_operator.registration.deregistrar import Deregistrar
 from protectedservice_operator.registration.ledger import Entry, secret_name
 from protectedservice_operator.registration.ledger_entries import LedgerEntries
 from protectedservice_operator.registration.limits import Limits
@@ -41,12 +42,14 @@ from protectedservice_operator.resource import (
     POD,
     PROTECTED_SERVICE,
     SECRET,
+    SWEEP,
     WATCHED,
     Key,
     Kind,
     Rates,
     Reference,
 )
+from protectedservice_operator.sweep import OrphanSweep
 from protectedservice_operator.triggers import Triggers, readers_of_secrets
 from protectedservice_operator.verification import Subject, Verifier
 
@@ -115,6 +118,8 @@ class World:
         self.kill_before: int | None = None
         self.kill_after: int | None = None
         self.killed = False
+        self.patience = PASS_LIMIT  # passes until it is said that nothing settles
+        self.sweeps = False  # whether the sweep of the next process deletes
         self.kubelet_runs = True
         self.pod_answers: Callable[[httpx.Request], httpx.Response] | None = None
         self.outcomes: dict[Key, Outcome] = {}
@@ -159,6 +164,19 @@ class World:
             wall=clock,
             sleep=self._sleep,
         )
+        self.sweep = OrphanSweep(
+            self.cluster,
+            self.cache,
+            Deregistrar(entries),
+            events,
+            self.wake,
+            namespace=OPERATOR_NAMESPACE,
+            deletes=self.sweeps,
+            metrics=self.metrics,
+            clock=clock,
+            wall=clock,
+            jitter=lambda: 0.5,
+        )
         self.reconcile = Reconcile(
             self.cluster,
             self.cache,
@@ -167,6 +185,7 @@ class World:
             entries,
             events,
             self.settings,
+            self.sweep,
             namespace=OPERATOR_NAMESPACE,
             wake=self.wake,
             metrics=self.metrics,
@@ -179,6 +198,7 @@ class World:
         for kind in (AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET):
             for entry in self.cache.all(kind):
                 self.dirty |= dict.fromkeys(self.triggers.keys_for(entry))
+        self.dirty[Key(SWEEP, OPERATOR_NAMESPACE, "orphans")] = None
 
     def restart(self) -> None:
         """After a kill, or instead of a clean end."""
@@ -210,7 +230,7 @@ class World:
 
     async def settle(self) -> None:
         """Work until nothing is left to do at this moment, proofs included. Outcomes are kept in `outcomes`."""
-        for _ in range(PASS_LIMIT):
+        for _ in range(self.patience):
             self._kubelet()
             if not self.dirty:
                 if not self.verifier.tasks:
@@ -245,6 +265,9 @@ class World:
 
     def _retry(self, key: Key, outcome: Outcome) -> float:
         """When the workers look again (workers.py), without their jitter."""
+        return min(self._backoff(key, outcome), outcome.at_latest or float("inf"))
+
+    def _backoff(self, key: Key, outcome: Outcome) -> float:
         if isinstance(outcome, UserMustEdit):
             return 3600.0
         if isinstance(outcome, AdministratorMustAct):
@@ -287,17 +310,20 @@ class World:
         if not self.kubelet_runs:
             return
         for deployment in self.cluster.objects(DEPLOYMENT):
-            meta, spec = deployment["metadata"], deployment["spec"]
-            replicas = spec.get("replicas", 1)
-            status = {
-                "observedGeneration": meta["generation"],
-                "replicas": replicas,
-                "updatedReplicas": replicas,
-                "availableReplicas": replicas,
-            }
-            if deployment.get("status") != status:
-                self._replace_pods(deployment, replicas)
-                self.cluster.set_status(DEPLOYMENT, meta["namespace"], meta["name"], status)
+            self._run(deployment)
+
+    def _run(self, deployment: dict[str, Any]) -> None:
+        meta, spec = deployment["metadata"], deployment["spec"]
+        replicas = spec.get("replicas", 1)
+        status = {
+            "observedGeneration": meta["generation"],
+            "replicas": replicas,
+            "updatedReplicas": replicas,
+            "availableReplicas": replicas,
+        }
+        if deployment.get("status") != status:
+            self._replace_pods(deployment, replicas)
+            self.cluster.set_status(DEPLOYMENT, meta["namespace"], meta["name"], status)
 
     def _replace_pods(self, deployment: dict[str, Any], replicas: int) -> None:
         meta, template = deployment["metadata"], deployment["spec"]["template"]

@@ -6,6 +6,7 @@ As in `registrar.py`, `kill -9` may fall between any two statements.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from .. import reasons
 from ..errors import Conflict, UserMustEdit, Wait
@@ -13,7 +14,7 @@ from ..events import Tell
 from ..resource import Meta
 from .connection import Connection
 from .driver import AttemptSpent, ClientGone, ClientState, Driver, HandleRefused, RegisteredOtherwise, Registration
-from .ledger import RETAINABLE, Entry, State
+from .ledger import RETAINABLE, Entry, Record, State
 from .ledger_entries import LedgerEntries, is_manageable, moved, open_intent
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,24 @@ class Deregistrar:
         await self._entries.write(
             entry.with_record(state=State.DELETING, deletion_started=self._entries.wall()), version
         )
+
+    async def start_orphans_deletion(self, owner_uid: str, *, repeatable: Callable[[Record], bool], tell: Tell) -> None:
+        """The same for a client whose object is gone already. The caller has made sure of that.
+
+        An interrupted registration that is not `repeatable` is given up and counted, as with an object that is deleted.
+
+        Raises Conflict when the entry is not one to delete by now.
+        """
+        found = await self._entries.read(owner_uid)
+        if found is None or found[0].record.state in (State.DELETING, State.ORPHANED, State.RETAINED):
+            raise Conflict(reasons.DELETING, "the ledger entry is not as it was seen")
+        entry, version = found
+        if entry.record.state is State.REGISTERING and not repeatable(entry.record):
+            await self._entries.report_uncertain(tell, "its object went while its registration was interrupted")
+            await self._entries.forget(entry, version)
+            return
+        changed = entry.with_record(state=State.DELETING, deletion_started=self._entries.wall())
+        await self._entries.write(changed, version)
 
     async def retain(self, owner: Meta) -> None:
         """Write down that the client stays when its object goes: from here on nothing deletes it.

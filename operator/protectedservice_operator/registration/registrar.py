@@ -123,9 +123,12 @@ class Registrar:
             )
             return await self._entries.write(Entry(record, chosen=chosen), None)
         entry, version = found
-        expected = State.REGISTERING if abandoned else State.IDLE
-        if entry.record.state is not expected:
+        expected = (State.REGISTERING,) if abandoned else (State.IDLE, State.ORPHANED)
+        if entry.record.state not in expected:
             raise moved(owner)
+        left = entry.record.left_behind
+        if entry.record.state is State.ORPHANED and entry.record.client_id is not None:
+            left = (*left, entry.record.client_id)  # its server could not delete it when it was withdrawn
         entry = entry.with_record(
             state=State.REGISTERING,
             attempt=attempt,
@@ -135,6 +138,8 @@ class Registrar:
             manageable=True,
             server=server,
             fault=None,
+            withdrawn=None,
+            left_behind=left,
             uncertain=entry.record.uncertain + abandoned,
         )
         return await self._entries.write(replace(entry, chosen=chosen), version)
