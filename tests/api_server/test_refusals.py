@@ -315,6 +315,34 @@ SERVER_FAULTS = [
         "spec.allowedNamespaces.selector.matchExpressions[0].values",
         id="operator Exists with values",
     ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"]}]}, "spec.allowedScopes[0].namespaces", id="scopes granted to whom?"
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": [], "namespaces": {"from": "All"}}]},
+        "spec.allowedScopes[0].scopes",
+        id="a grant of no scope",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["re ad"], "namespaces": {"from": "All"}}]},
+        "spec.allowedScopes[0].scopes[0]",
+        id="a space in a granted scope",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"], "namespaces": {}}]},
+        "spec.allowedScopes[0].namespaces.from",
+        id="scopes granted from nowhere",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Selector"}}]},
+        "spec.allowedScopes[0].namespaces.selector",
+        id="scopes granted from Selector without a selector",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Selector", "selector": {}}}]},
+        "spec.allowedScopes[0].namespaces.selector",
+        id="scopes granted by an empty selector",
+    ),
     pytest.param({"spec.tls": {}}, "spec.tls.caBundle", id="TLS of nothing"),
     pytest.param({"spec.tls.caBundle": {}}, "exactly one of secret and configMap", id="certificates from nowhere"),
     pytest.param(

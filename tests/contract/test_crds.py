@@ -78,6 +78,12 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
         "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
         "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+        "spec.allowedScopes[].scopes[]": "write",
+        "spec.allowedScopes[].namespaces.from": "All",
+        "spec.allowedScopes[].namespaces.selector.matchLabels{}": {"team": "a"},
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].key": "team",
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].operator": "Exists",
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].values[]": "a",
         "spec.tls.caBundle.secret.name": "authorities",
         "spec.tls.caBundle.secret.key": "root.pem",
         "spec.tls.caBundle.configMap.name": "authorities",
@@ -206,7 +212,8 @@ def with_value(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     head, _, rest = path.removeprefix("spec.").partition(".")
     name = head.rstrip("[]{}")
     if head.endswith("[]"):
-        return {**spec, name: [with_value({}, rest, value) if rest else value]}
+        first: dict[str, Any] = next(iter(spec.get(name, ())), {})
+        return {**spec, name: [with_value(first, rest, value) if rest else value]}
     return {**spec, name: with_value(spec.get(name, {}), rest, value) if rest else value}
 
 
@@ -226,6 +233,8 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
     if path.startswith(("spec.registration.hydra.", "spec.registration.keycloak.")):  # read only without another kind
         own = {"adminUrl": "https://admin.example", "realm": "master"}
         spec = {**spec, "registration": {path.split(".")[2]: own}}
+    if path.startswith("spec.allowedScopes[]."):  # each entry has both its parts
+        spec = {**spec, "allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Same"}}]}
 
     if path.startswith("spec.tls.caBundle.") and path.endswith(".key"):  # likewise
         spec = with_value(spec, f"{path.removesuffix('key')}name", "authorities")
