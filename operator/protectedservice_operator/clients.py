@@ -7,9 +7,11 @@ the AuthorizationServer what came of it.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from . import reasons, steps
 from .authorization_servers import AuthorizationServers, Connection
+from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, ServerUnavailable
@@ -17,9 +19,10 @@ from .events import Recorder, Tell
 from .gather import Gatherer, ledger_record
 from .metrics import Metrics
 from .observed import Observed, Settings, wanted_metadata
+from .registration.brought import id_digest as digest
 from .registration.deregistrar import Deregistrar
-from .registration.driver import RegistrationRefused
-from .registration.ledger import State, secret_name
+from .registration.driver import Registration, RegistrationRefused
+from .registration.ledger import CHOSEN_CLIENT_ID, State, secret_name
 from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.withdrawals import note_withdrawal
@@ -35,6 +38,7 @@ ClientStep = (
     | steps.Unregister
     | steps.Retain
     | steps.LeaveBehind
+    | steps.ForgetForeign
     | steps.Abandon
     | steps.Discard
 )
@@ -51,6 +55,7 @@ class Clients:
         registrar: Registrar,
         deregistrar: Deregistrar,
         entries: LedgerEntries,
+        brought: BroughtCredentials,
         events: Recorder,
         gatherer: Gatherer,
         settings: Settings,
@@ -60,7 +65,7 @@ class Clients:
     ) -> None:
         self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
         self._registrar, self._deregistrar, self._entries = registrar, deregistrar, entries
-        self._gatherer = gatherer
+        self._gatherer, self._brought = gatherer, brought
         self._settings, self._namespace, self._metrics = settings, namespace, metrics
 
     async def act(self, step: ClientStep, observed: Observed, tell: Tell) -> None:
@@ -80,6 +85,8 @@ class Clients:
                 await self._deregistrar.retain(observed.service.meta)
             case steps.LeaveBehind():
                 await self._deregistrar.leave_behind(observed.service.meta, tell)
+            case steps.ForgetForeign():
+                await self._deregistrar.forget_foreign(observed.service.meta)
             case steps.Abandon():
                 await self._deregistrar.abandon(observed.service.meta, tell)
             case steps.Discard():
@@ -99,15 +106,10 @@ class Clients:
             raise TypeError("a connection without an AuthorizationServer")
         self._servers.claim_trial(server)
         try:
-            await self._registrar.register(
-                service.meta,
-                str(server.reference),
-                lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
-                connection,
-                tell,
-                attempt=step.attempt,
-                abandoned=step.abandoned,
-            )
+            if service.brings_credentials:
+                await self._register_brought(step, observed, connection, tell)
+            else:
+                await self._register_at(step, observed, connection, tell, None)
         except RegistrationRefused as refused:
             self._servers.registration_refused(server, refused)
             raise
@@ -118,11 +120,48 @@ class Clients:
         self._count_registration("register")
         logger.info("Registered a client for %s at %s", service.key, server.reference)
 
+    async def _register_brought(
+        self, step: steps.Register, observed: Observed, connection: Connection, tell: Tell
+    ) -> None:
+        """An upsert takes over whatever has the id: so first make sure that nobody else does, here and there."""
+        brought = await self._brought.read(observed.service)
+        with self._brought.claim(observed.service, brought.client_id):
+            await self._brought.check_server(observed.service, brought.client_id, connection.driver)
+            # An attempt that was interrupted before is no reason to keep what it was to make: its id may be another.
+            attempt = step.attempt if observed.ledger_digests.get(CHOSEN_CLIENT_ID) == digest(brought) else None
+            given_up = step.abandoned or (step.attempt is not None and attempt is None)
+            again = replace(step, attempt=attempt, abandoned=given_up)
+            await self._register_at(again, observed, connection, tell, brought)
+
+    async def _register_at(
+        self,
+        step: steps.Register,
+        observed: Observed,
+        connection: Connection,
+        tell: Tell,
+        brought: Registration | None,
+    ) -> None:
+        if observed.server is None:
+            raise TypeError("a connection without an AuthorizationServer")
+        await self._registrar.register(
+            observed.service.meta,
+            str(observed.server.reference),
+            lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
+            connection,
+            tell,
+            attempt=step.attempt,
+            abandoned=step.abandoned,
+            brought=brought,
+        )
+
     async def _update(self, step: steps.Update, observed: Observed, tell: Tell) -> None:
         service = observed.service
         connection = await self._connection(observed)
         try:
-            await self._registrar.update(service.meta, step.metadata, connection, tell, attempt=step.attempt)
+            brought = await self._brought.read(service) if step.brought and step.attempt is None else None
+            await self._registrar.update(
+                service.meta, step.metadata, connection, tell, attempt=step.attempt, brought=brought
+            )
         except ServerUnavailable:
             if observed.server is not None:
                 self._servers.suspected(observed.server)

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import reasons
 from .authorization_servers import AuthorizationServers
+from .brought_credentials import BroughtCredentials
 from .cache import Cache, Cached
 from .observed import Observed, Projection, Settings
 from .proof import Pod
@@ -37,9 +38,15 @@ class Gatherer:
     """Puts `Observed` together. Keeps one index: who holds which audience."""
 
     def __init__(
-        self, cache: Cache, servers: AuthorizationServers, verifier: Verifier, settings: Settings, namespace: str
+        self,
+        cache: Cache,
+        servers: AuthorizationServers,
+        verifier: Verifier,
+        brought: BroughtCredentials,
+        settings: Settings,
+        namespace: str,
     ) -> None:
-        self._cache, self._servers, self._verifier = cache, servers, verifier
+        self._cache, self._servers, self._verifier, self._brought = cache, servers, verifier, brought
         self._settings, self._namespace = settings, namespace
         self._audiences: Audiences | None = None
 
@@ -71,6 +78,7 @@ class Gatherer:
             ledger=ledger,
             ledger_digests=ledger_entry.digests if ledger_entry else {},
             projection=_projection(projection) if projection else None,
+            brought=self._brought.known(service),
             children={
                 (entry.kind, entry.name): entry.body()
                 for entry in self._cache.owned_by(meta.uid)

@@ -23,6 +23,7 @@ from .resource import (
     Kind,
     ProtectedService,
     Reference,
+    RegistrationKind,
     find_condition,
 )
 
@@ -53,6 +54,16 @@ class Projection:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """What a service brings for its client: digests of values, never a secret; or why that cannot be used."""
+
+    fault: str | None = None
+    client_id: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)  # of client_id and client_secret
+    taken: bool = False  # another object's client has this id
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All that a plan may look at."""
 
@@ -67,6 +78,7 @@ class Observed:
     ledger: Record | None = None
     ledger_digests: Mapping[str, str] = field(default_factory=dict)
     projection: Projection | None = None
+    brought: Brought | None = None  # where the service brings its credentials
     children: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)  # owned by this service
     pods: tuple[Pod, ...] = ()
     mounted_config_maps: frozenset[str] = frozenset()
@@ -80,11 +92,16 @@ def wanted_metadata(observed: Observed, settings: Settings, attempt8: str) -> Cl
     """What the authorization server is to hold about the service's client: of its scopes, those that it may have."""
     service, meta = observed.service, observed.service.meta
     mark = tag(settings.cluster_id, meta.namespace, meta.name, meta.uid, attempt8)
+    # An audience that somebody else holds is not asked for, whatever else is changed.
+    held = observed.ledger.audience if observed.ledger is not None else None
+    audience = service.audience if observed.audience_holder is None else held
     metadata = ClientMetadata(
-        client_name(service.client_display_name, mark), granted_scopes(observed), service.audience, tag=mark
+        client_name(service.client_display_name, mark), granted_scopes(observed), audience, tag=mark
     )
     if observed.server is None:
         return metadata
+    if observed.server.registration is RegistrationKind.NONE:
+        return ClientMetadata(mark, (), tag=mark)  # the client is as it is: nothing of spec is told to the server
     return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
 
 
@@ -179,6 +196,14 @@ def projected_keys(observed: Observed, settings: Settings) -> dict[str, str]:
 def projected(observed: Observed, settings: Settings) -> bool:
     """Whether the tenant's Secret says what the ledger says, and is ours."""
     projection, ledger = observed.projection, observed.ledger_digests
+    if observed.service.brings_credentials:
+        brought = observed.brought
+        names = (manifests.CLIENT_ID, manifests.CLIENT_SECRET)
+        return (
+            brought is not None
+            and brought.fault is None
+            and all(brought.digests[name] == ledger.get(name) for name in names)
+        )
     metadata = manifests.credentials_metadata(observed.service)
     return (
         projection is not None

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from . import plan_deletion, plan_withdrawal, reasons
+from . import plan_brought, plan_deletion, plan_withdrawal, reasons
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
@@ -67,7 +67,7 @@ def next_step(observed: Observed, settings: Settings, now: float, settled: Itera
     Of a suspended service only its deletion, and the end of a client that it may not have any more.
     """
     if observed.service.at_rest:
-        checks = plan_withdrawal.CHECKS
+        checks = _CHECKS_AT_REST
     else:
         checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
     done = frozenset(settled)
@@ -158,7 +158,7 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
         return Register(phase, "the service has no client")
     if record.state in (State.IDLE, State.ORPHANED):
         wanted = wanted_metadata(observed, settings, record.tag_attempt)
-        if (refusal := _refusal_in_force(record, wanted, now)) is not None:
+        if (refusal := _refusal_in_force(observed, record, wanted, now)) is not None:
             return Blocked(phase, refusal)
         return Register(phase, "the service's client is to be made anew")
     age = now - record.attempt_started
@@ -184,24 +184,38 @@ def _server_changed(observed: Observed, settings: Settings, now: float) -> Block
 
 
 def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    return _update(observed, settings, now, permitted=_may_register(observed, settings))
+
+
+def _scope_outlives_permission(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    """A client that keeps some of its scopes loses the others, whatever else of its spec is in the way."""
+    if not refused_scopes(observed) or not _is_to_be_narrowed(observed) or server_changed(observed):
+        return None
+    found = _update(observed, settings, now, permitted=bool(plan_withdrawal.permitted(observed, settings)))
+    return found if isinstance(found, Step) else None
+
+
+def _update(observed: Observed, settings: Settings, now: float, *, permitted: bool) -> Step | Blocked | None:
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
         return None
     metadata = wanted_metadata(observed, settings, record.tag_attempt)
-    if record.state is State.REGISTERED and record.metadata_digest == metadata.digest():
+    other_secret = plan_brought.secret_changed(observed)
+    if record.state is State.REGISTERED and record.metadata_digest == metadata.digest() and not other_secret:
         return None if record.fault is None else Blocked(phase, UserMustEdit(record.fault.reason, record.fault.message))
-    if not _may_register(observed, settings):
+    if not permitted:
         return None
-    if record.state is State.REGISTERED and (refusal := _refusal_in_force(record, metadata, now)) is not None:
+    if record.state is State.REGISTERED and (refusal := _refusal_in_force(observed, record, metadata, now)) is not None:
         return Blocked(phase, refusal)
     if observed.unreachable is not None:
         return Blocked(phase, observed.unreachable)
     attempt = record.attempt if record.state is State.UPDATING else None
-    return Update(phase, "the client's metadata differ from spec", metadata, attempt=attempt)
+    why = "the client's metadata differ from spec" if not other_secret else "another secret is brought"
+    return Update(phase, why, metadata, attempt=attempt, brought=other_secret)
 
 
 def _projection_differs(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
-    if not has_client(observed) or projected(observed, settings):
+    if not has_client(observed) or projected(observed, settings) or observed.service.brings_credentials:
         return None
     if "client_secret" not in observed.ledger_digests:
         text = "the authorization server gave the client no secret; see ClientRegistered"
@@ -271,11 +285,13 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
     return Prove(reasons.VERIFIED, "this template's pods have not been proved", template)
 
 
+_CHECKS_AT_REST: Final[tuple[Check, ...]] = (*plan_withdrawal.CHECKS, _scope_outlives_permission)
 _CHECKS: Final[tuple[Check, ...]] = (
-    *plan_withdrawal.CHECKS,
+    *_CHECKS_AT_REST,
     _server_unresolved,
     _upstream_is_the_service_itself,
     _audience_taken,
+    *plan_brought.CHECKS,
     _finalizer_missing,
     _server_changed,
     _client_unregistered,
@@ -291,13 +307,15 @@ _CHECKS: Final[tuple[Check, ...]] = (
 # --- shared by the checks -----------------------------------------------------------------------------------------
 
 
-def _refusal_in_force(record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
+def _refusal_in_force(observed: Observed, record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
     """The server's answer to this very question, as long as asking again makes no sense."""
     refusal = record.refusal
     if refusal is None or refusal.digest != metadata.digest():
         return None
     outcome = UserMustEdit if refusal.user_must_edit else AdministratorMustAct
-    holds = REFUSAL_HOLDS if refusal.user_must_edit else ADMINISTRATOR_RETRY
+    # What is brought is no part of the digest: it may have been corrected since.
+    long = refusal.user_must_edit and not observed.service.brings_credentials
+    holds = REFUSAL_HOLDS if long else ADMINISTRATOR_RETRY
     return outcome(refusal.reason, refusal.message) if now - refusal.at < holds else None
 
 
@@ -306,6 +324,7 @@ def _may_register(observed: Observed, settings: Settings) -> bool:
         _server_unresolved(observed, settings, 0) is None
         and _upstream_is_the_service_itself(observed, settings, 0) is None
         and observed.audience_holder is None
+        and plan_brought.obstacle(observed, settings) is None
         and (not refused_scopes(observed) or _is_to_be_narrowed(observed))
     )
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import manifests, plan, plan_deletion, plan_withdrawal, reasons, status, steps
+from . import manifests, plan, plan_brought, plan_deletion, plan_withdrawal, reasons, status, steps
 from .authorization_servers import AuthorizationServers
+from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .children import Children
 from .clients import Clients
@@ -84,7 +85,8 @@ class Reconcile:
         self._entries, self._events, self._settings, self._wake = entries, events, settings, wake
         self._sweep, self._wall = sweep, wall
         self._namespace = namespace
-        self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
+        self._brought = BroughtCredentials(cluster, cache, namespace)
+        self._gatherer = Gatherer(cache, servers, verifier, self._brought, settings, namespace)
         self._children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
@@ -95,6 +97,7 @@ class Reconcile:
             Registrar(entries),
             Deregistrar(entries),
             entries,
+            self._brought,
             events,
             self._gatherer,
             settings,
@@ -135,6 +138,7 @@ class Reconcile:
     async def _pass(self, key: Key, service: ProtectedService) -> float | None:
         settled: dict[str, Outcome] = {}
         await self._servers.learn(self._gatherer.server_of(service))
+        await self._brought.learn(service)
         for _ in range(STEP_LIMIT):
             observed = self._gatherer.observe(service)
             found = plan.next_step(observed, self._settings, self._wall(), settled)
@@ -192,7 +196,12 @@ class Reconcile:
         """Seconds after which time alone changes what is to be done."""
         now = self._wall()
         release = plan_deletion.seconds_until_release(observed, self._settings, now)
-        return plan_withdrawal.due(observed, now) if release is None else release
+        # No watch shows the Secret; or the server refused what it brought, and it may have been corrected since.
+        withdrawal, poll = plan_withdrawal.due(observed, now), None
+        refused = observed.ledger is not None and observed.ledger.refusal is not None
+        if observed.service.brings_credentials and (observed.projection is None or refused):
+            poll = plan_brought.POLL
+        return min((seconds for seconds in (release, withdrawal, poll) if seconds is not None), default=None)
 
     async def _act(self, step: steps.Step, observed: Observed) -> None:
         logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
@@ -208,6 +217,7 @@ class Reconcile:
                 | steps.Unregister()
                 | steps.Retain()
                 | steps.LeaveBehind()
+                | steps.ForgetForeign()
                 | steps.Abandon()
                 | steps.Discard()
             ):
@@ -250,7 +260,7 @@ class Reconcile:
                 tell = self._events.about(AUTHORIZATION_SERVER, observed.server.meta)
                 await tell("Warning", reasons.CLIENT_ORPHANED, text)
             logger.warning("%s", text)
-        if step.disown:
+        if step.disown and not observed.service.brings_credentials:
             await self._children.disown(observed.service)
         if record is not None and record.state is State.RETAINED:
             text = (
@@ -342,6 +352,7 @@ class Reconcile:
     def _forget(self, key: Key, uid: str) -> None:
         self._uids.pop(key, None)
         self._verifier.forget(uid)
+        self._brought.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)
         self._children.forget(uid)

@@ -165,6 +165,7 @@ class ProtectedService:
     client_secret_key: str
     credentials_labels: Mapping[str, str]
     credentials_annotations: Mapping[str, str]
+    brings_credentials: bool  # somebody else writes the Secret, and it says which client this is
     retains_client: bool  # a deletion leaves the client registered
     replicas: int
     resources: Mapping[str, Any]
@@ -206,6 +207,7 @@ class ProtectedService:
             client_secret_key=keys.get("clientSecret", "client_secret"),
             credentials_labels=credentials.get("labels") or {},
             credentials_annotations=credentials.get("annotations") or {},
+            brings_credentials=not credentials.get("create", True),
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             replicas=workload["replicas"],
             resources=workload["resources"],
@@ -279,6 +281,7 @@ class RegistrationKind(enum.StrEnum):
     DYNAMIC = "dynamicClientRegistration"
     HYDRA = "hydra"
     KEYCLOAK = "keycloak"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +344,7 @@ class AuthorizationServer:
             allow_insecure_http=spec["allowInsecureHTTP"],
             registration=kind,
             idempotency_honoured=dynamic.get("idempotencyKey") == "Honoured",
-            open_registration=kind is RegistrationKind.HYDRA or dynamic.get("open", False),
+            open_registration=kind in (RegistrationKind.HYDRA, RegistrationKind.NONE) or dynamic.get("open", False),
             redirect_uri=dynamic.get("redirectURI"),
             admin_url=own.get("adminUrl"),
             realm=own.get("realm"),

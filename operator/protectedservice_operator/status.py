@@ -133,11 +133,15 @@ def _client_condition(observed: Observed, settings: Settings) -> _Told:
     wanted = wanted_metadata(observed, settings, record.tag_attempt).digest()
     if record.state is not State.REGISTERED or record.metadata_digest != wanted:
         return "False", reasons.PENDING, f"client {record.client_id} is being updated"
+    if record.is_foreign:
+        return "True", reasons.REGISTERED, f"client {record.client_id} is used as it is: the server registers nobody"
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
 def _credentials_condition(observed: Observed, settings: Settings) -> _Told:
     name = observed.service.credentials_secret
+    if observed.service.brings_credentials and not projected(observed, settings):
+        return "False", reasons.PENDING, f"the client is not yet what Secret {name} brings"
     if projected(observed, settings):
         return "True", reasons.PROJECTED, f"Secret {name} holds the client's credentials"
     return "False", reasons.PENDING, f"Secret {name} does not hold the client's credentials yet"

@@ -39,6 +39,7 @@ class Update(Step):
 
     metadata: ClientMetadata  # of a new intent; an interrupted one repeats what the ledger says it sent
     attempt: str | None = None
+    brought: bool = False  # with the secret that the service brings by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,11 @@ class Retain(Step):
 @dataclass(frozen=True, slots=True)
 class LeaveBehind(Step):
     """Let go of a client that its server cannot delete. Counted as uncertain; nothing is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetForeign(Step):
+    """Drop the ledger entry of a client that was made by other hands. Nothing is asked."""
 
 
 @dataclass(frozen=True, slots=True)

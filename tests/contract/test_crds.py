@@ -39,6 +39,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
         "spec.client.credentialsSecret.name": "other",
+        "spec.client.credentialsSecret.create": False,
         "spec.client.credentialsSecret.keys.clientId": "ID",
         "spec.client.credentialsSecret.keys.clientSecret": "SECRET",
         "spec.client.credentialsSecret.labels{}": {"team": "a"},

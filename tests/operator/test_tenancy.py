@@ -150,3 +150,25 @@ async def test_a_client_whose_scopes_are_all_withdrawn_is_deleted_after_ten_minu
 
     assert world.server.clients == {}
     assert world.ledgers() == []
+
+
+@pytest.mark.parametrize(
+    "evasion",
+    [
+        pytest.param({"suspend": True}, id="suspended"),
+        pytest.param({"upstream": {"service": {"name": "orders-protected", "port": 80}}}, id="its own upstream"),
+        pytest.param({"audience": "https://held.example"}, id="an audience of another namespace"),
+    ],
+)
+async def test_what_a_tenant_writes_does_not_keep_a_withdrawn_scope(evasion: dict[str, Any]) -> None:
+    world = await ready(World(), scopes=["read", "write"])
+    world.add(protected_service("holder", "other", audience="https://held.example"))
+    await world.settle()
+    world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(evasion))
+    await world.settle()
+    change_server(world, allowedScopes=[grant("read", to=EVERYWHERE)])
+    await world.settle()
+
+    assert [client.scopes for client in world.server.clients.values()] == [{"read"}, {"read"}]
+    audiences = [client.metadata.get("audience") for client in world.server.clients.values()]
+    assert audiences.count(["https://held.example"]) == 1
