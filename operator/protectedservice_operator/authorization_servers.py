@@ -33,6 +33,7 @@ from .census import Census
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
 from .events import EventType, Recorder
+from .registrant import registrants
 from .registration import trust
 from .registration.credential import Credential
 from .registration.discovery import discover
@@ -49,13 +50,11 @@ from .registration.remote import Observe, Remote
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
-    PROTECTED_SERVICE,
     SECRET,
     AuthorizationServer,
     Condition,
     Endpoints,
     Key,
-    ProtectedService,
     Rates,
     Reference,
     find_condition,
@@ -460,9 +459,8 @@ class AuthorizationServers:
         return self._census.clients(server.reference)
 
     def _wake_services(self, reference: Reference) -> None:
-        """All services that use this server look again: it came, went, moved, or allows others."""
-        for entry in self._cache.all(PROTECTED_SERVICE):
-            service = ProtectedService.parse(entry.body())
+        """All objects that use this server look again: it came, went, moved, or allows others."""
+        for service in registrants(self._cache):
             if reference in (service.server, service.recorded_server) or service.server is None:
                 self._wake(service.key)
 

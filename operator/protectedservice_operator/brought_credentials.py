@@ -18,11 +18,12 @@ from .cache import Cache
 from .cluster_api import ClusterApi
 from .errors import Conflict, UserMustEdit
 from .observed import Brought
+from .registrant import Registrant
 from .registration.brought import UnusableCredentials, digests, id_digest, names, registration_of
 from .registration.driver import Driver, Finder, Registration
 from .registration.ledger import ANNOTATION, SECRET_PREFIX, Record, secret_name
 from .registration.names import owner_uid
-from .resource import SECRET, ProtectedService
+from .resource import CLIENT_ID, CLIENT_SECRET, SECRET
 
 
 class BroughtCredentials:
@@ -33,7 +34,7 @@ class BroughtCredentials:
         self._known: dict[str, Brought] = {}
         self._claims: dict[str, str] = {}  # client id -> uid of who is about to write it into the ledger
 
-    async def learn(self, service: ProtectedService) -> None:
+    async def learn(self, service: Registrant) -> None:
         """Look at the Secret of a service that brings its credentials."""
         if not service.brings_credentials:
             self._known.pop(service.meta.uid, None)
@@ -45,7 +46,7 @@ class BroughtCredentials:
             return
         self._known[service.meta.uid] = Brought(client_id=registration.client_id, digests=digests(registration))
 
-    def known(self, service: ProtectedService) -> Brought | None:
+    def known(self, service: Registrant) -> Brought | None:
         """What was brought, as last seen, and whether another object has that client already."""
         brought = self._known.get(service.meta.uid)
         if brought is None or brought.client_id is None:
@@ -60,7 +61,7 @@ class BroughtCredentials:
         """The service is gone."""
         self._known.pop(uid, None)
 
-    async def read(self, service: ProtectedService) -> Registration:
+    async def read(self, service: Registrant) -> Registration:
         """The values themselves. Raises Conflict when they are not those that the plan saw."""
         try:
             registration = await self._read(service)
@@ -72,7 +73,7 @@ class BroughtCredentials:
         return registration
 
     @contextmanager
-    def claim(self, service: ProtectedService, client_id: str) -> Iterator[None]:
+    def claim(self, service: Registrant, client_id: str) -> Iterator[None]:
         """Keep every other pass from writing this client into the ledger while this one does.
 
         Raises UserMustEdit when somebody has it.
@@ -87,7 +88,7 @@ class BroughtCredentials:
         finally:
             del self._claims[client_id]
 
-    async def check_server(self, service: ProtectedService, client_id: str, driver: Driver) -> None:
+    async def check_server(self, service: Registrant, client_id: str, driver: Driver) -> None:
         """Raise UserMustEdit when the server has a client of that id that does not carry this service's tag."""
         if not isinstance(driver, Finder):
             return
@@ -95,11 +96,12 @@ class BroughtCredentials:
         if found is not None and owner_uid(found.tag) != service.meta.uid:
             raise client_taken(service, client_id)
 
-    async def _read(self, service: ProtectedService) -> Registration:
+    async def _read(self, service: Registrant) -> Registration:
         namespace, name = service.meta.namespace, service.credentials_secret
         secret = await self._cluster.get(SECRET, namespace, name)
         place = f"Secret {namespace}/{name} (spec.client.credentialsSecret)"
-        return registration_of(secret, place, service.client_id_key, service.client_secret_key)
+        keys = {name: key for key, name in service.credentials_keys.items()}
+        return registration_of(secret, place, keys[CLIENT_ID], keys[CLIENT_SECRET])
 
     def _is_taken(self, digest: str, uid: str) -> bool:
         for entry in self._cache.all(SECRET):
@@ -119,7 +121,7 @@ class BroughtCredentials:
         return False
 
 
-def client_taken(service: ProtectedService, client_id: str) -> UserMustEdit:
+def client_taken(service: Registrant, client_id: str) -> UserMustEdit:
     """Says no more than that: not whose the client is."""
     text = (
         f"client {client_id}, which Secret {service.meta.namespace}/{service.credentials_secret} brings, is there "

@@ -20,9 +20,22 @@ from .drift import differences, differs
 from .errors import AdministratorMustAct, Conflict, NotFound, Rejected, Wait, foreign_text
 from .events import Tell
 from .metrics import Metrics
-from .observed import Observed
+from .observed import Observed, ObservedClient
+from .registrant import Registrant
+from .registration.driver import Registration
 from .registration.ledger_entries import LedgerEntries
-from .resource import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, SECRET, Key, Kind, ProtectedService
+from .resource import (
+    ANNOTATION_AUTOSCALED,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    DEPLOYMENT,
+    FIELD_MANAGER,
+    REPLICAS_MANAGER,
+    SECRET,
+    Key,
+    Kind,
+    ProtectedService,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +85,8 @@ class Children:
             self._check_truce(service, step.kind, ", ".join(step.differences))
         if live is not None:
             manifest["metadata"] = {**manifest["metadata"], "uid": live["metadata"]["uid"]}
+            if step.kind is DEPLOYMENT and _is_handed_over(manifest) and not _is_handed_over(live):
+                await self._hand_over_replicas(live)
         body = await self._write(service, step.kind, manifest)
         if step.repair and step.differences:
             self._count_fight(service, step.kind, ", ".join(step.differences))
@@ -84,7 +99,7 @@ class Children:
             self._check_truce(service, step.kind, ", ".join(left))
             self._count_fight(service, step.kind, ", ".join(left))
 
-    async def _look(self, service: ProtectedService, kind: Kind, name: str) -> Mapping[str, Any] | None:
+    async def _look(self, service: Registrant, kind: Kind, name: str) -> Mapping[str, Any] | None:
         """The object of a child's name, live, because the cache knows none that is ours.
 
         Raises AdministratorMustAct (NotOwned) when somebody else's object has the name: it is never touched.
@@ -97,15 +112,15 @@ class Children:
             return live  # ours, robbed of its owner
         if owner is None or owner["uid"] != service.meta.uid:
             text = (
-                f"{kind} {service.meta.namespace}/{name} exists and does not belong to this ProtectedService; it is "
-                "left alone: remove or rename it, or give the ProtectedService another name"
+                f"{kind} {service.meta.namespace}/{name} exists and does not belong to this {service.kind}; it is "
+                f"left alone: remove or rename it, or give the {service.kind} another name"
             )
             raise AdministratorMustAct(reasons.NOT_OWNED, text)
         if not live["metadata"].get("deletionTimestamp"):
             self._cache.put(kind, dict(live))
         return live
 
-    async def _write(self, service: ProtectedService, kind: Kind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def _write(self, service: Registrant, kind: Kind, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Apply a child; the cluster's own refusal becomes an outcome that names the object."""
         name = manifest["metadata"]["name"]
         try:
@@ -115,6 +130,17 @@ class Children:
             raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from rejected
         self._cache.put(kind, body)
         return body
+
+    async def _hand_over_replicas(self, live: Mapping[str, Any]) -> None:
+        """Before the autoscaler's time: a number that only we held would fall back to 1 when we let go of it."""
+        meta = live["metadata"]
+        manifest = {
+            "apiVersion": DEPLOYMENT.api_version,
+            "kind": DEPLOYMENT.kind,
+            "metadata": {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
+            "spec": {"replicas": live["spec"].get("replicas", 1)},
+        }
+        self._cache.put(DEPLOYMENT, await self._cluster.apply(DEPLOYMENT, manifest, manager=REPLICAS_MANAGER))
 
     def _take_turn(self, observed: Observed, step: steps.Apply) -> None:
         """An operator upgrade rolls only so many workloads at a time; an edit of the service rolls at once.
@@ -190,10 +216,10 @@ class Children:
 
     async def prune(self, step: steps.Prune, observed: Observed) -> None:
         namespace = observed.service.meta.namespace
-        await self._cluster.delete(CONFIG_MAP, namespace, step.name, uid=step.uid)
-        self._cache.remove(CONFIG_MAP, dict(observed.children[CONFIG_MAP, step.name]))
+        await self._cluster.delete(step.kind, namespace, step.name, uid=step.uid)
+        self._cache.remove(step.kind, dict(observed.children[step.kind, step.name]))
 
-    async def project(self, step: steps.Project, observed: Observed) -> None:
+    async def project(self, step: steps.Project, observed: ObservedClient) -> None:
         """Write the tenant's Secret from the ledger, read live: the cache holds no secret."""
         service = observed.service
         found = await self._entries.read(service.meta.uid)
@@ -201,8 +227,7 @@ class Children:
             raise Conflict(reasons.PENDING, "the ledger entry is not as it was seen")
         registration = found[0].registration
         live = await self._look(service, SECRET, service.credentials_secret)
-        client_id, client_secret = registration.client_id, registration.client_secret
-        manifest = manifests.credentials_secret(service, client_id, client_secret, step.keys)
+        manifest = manifests.credentials_secret(service, _values(observed, registration), step.keys)
         if live is not None:
             manifest["metadata"]["uid"] = live["metadata"]["uid"]
         body = await self._write(service, SECRET, manifest)
@@ -218,7 +243,7 @@ class Children:
             self._cache.put(SECRET, body)
         logger.info("Wrote the credentials Secret %s/%s", service.meta.namespace, service.credentials_secret)
 
-    async def disown(self, service: ProtectedService) -> None:
+    async def disown(self, observed: ObservedClient) -> None:
         """Leave the credentials behind: the tenant's Secret as the ledger has it, with no owner to go with.
 
         A Secret that is gone is written again: a foreground deletion has the garbage collector remove it while the
@@ -227,6 +252,7 @@ class Children:
 
         Raises AdministratorMustAct (RejectedByCluster) when the owner cannot be taken off.
         """
+        service = observed.service
         namespace, name = service.meta.namespace, service.credentials_secret
         found = await self._entries.read(service.meta.uid)
         if found is None or found[0].registration is None:
@@ -234,8 +260,9 @@ class Children:
         live = await self._cluster.get(SECRET, namespace, name)
         if live is not None and not _owners(live, service.meta.uid):
             return
-        registration = found[0].registration
-        manifest = manifests.credentials_secret(service, registration.client_id, registration.client_secret)
+        values = _values(observed, found[0].registration)
+        keys = {key: value for key, value in service.credentials_keys.items() if value in values}
+        manifest = manifests.credentials_secret(service, values, keys)
         del manifest["metadata"]["ownerReferences"]
         if live is not None:
             manifest["metadata"]["uid"] = live["metadata"]["uid"]
@@ -254,6 +281,16 @@ class Children:
             raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from refused
         self._cache.put(SECRET, body)
         logger.info("Left the credentials Secret %s/%s behind", namespace, name)
+
+
+def _values(observed: ObservedClient, registration: Registration) -> dict[str, str]:
+    """All that a tenant's Secret can hold, by name."""
+    return {**observed.facts, CLIENT_ID: registration.client_id, CLIENT_SECRET: registration.client_secret}
+
+
+def _is_handed_over(deployment: Mapping[str, Any]) -> bool:
+    """Whether its number of replicas is the autoscaler's."""
+    return ANNOTATION_AUTOSCALED in (deployment["metadata"].get("annotations") or {})
 
 
 def _owners(body: Mapping[str, Any], uid: str) -> list[int]:

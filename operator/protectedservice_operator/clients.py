@@ -1,4 +1,4 @@
-"""The effects on a service's client: asked of the authorization server through the ledger, and counted.
+"""The effects on an object's client: asked of the authorization server through the ledger, and counted.
 
 `registration/` knows how a client is made, changed and ended; this file knows which connection that takes, and tells
 the AuthorizationServer what came of it.
@@ -18,7 +18,7 @@ from .errors import AdministratorMustAct, ServerUnavailable
 from .events import Recorder, Tell
 from .gather import Gatherer, ledger_record
 from .metrics import Metrics
-from .observed import Observed, Settings, wanted_metadata
+from .observed import ObservedClient, Settings, wanted_metadata
 from .registration.brought import id_digest as digest
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration, RegistrationRefused
@@ -26,7 +26,7 @@ from .registration.ledger import CHOSEN_CLIENT_ID, State, secret_name
 from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.withdrawals import note_withdrawal
-from .resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET, Key, Reference
+from .resource import AUTHORIZATION_SERVER, OWNERS, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Clients:
         self._gatherer, self._brought = gatherer, brought
         self._settings, self._namespace, self._metrics = settings, namespace, metrics
 
-    async def act(self, step: ClientStep, observed: Observed, tell: Tell) -> None:
+    async def act(self, step: ClientStep, observed: ObservedClient, tell: Tell) -> None:
         """One effect. Raises errors.Outcome where it could not be had."""
         match step:
             case steps.Register():
@@ -92,14 +92,14 @@ class Clients:
             case steps.Discard():
                 await self._deregistrar.discard(observed.service.meta)
 
-    async def _connection(self, observed: Observed) -> Connection:
+    async def _connection(self, observed: ObservedClient) -> Connection:
         if observed.server is None:
             raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, "the AuthorizationServer does not exist")
         connection = await self._servers.connection(observed.server)
         connection.remote.breaker.check()  # before anything is written down
         return connection
 
-    async def _register(self, step: steps.Register, observed: Observed, tell: Tell) -> None:
+    async def _register(self, step: steps.Register, observed: ObservedClient, tell: Tell) -> None:
         service, server = observed.service, observed.server
         connection = await self._connection(observed)
         if server is None:
@@ -121,7 +121,7 @@ class Clients:
         logger.info("Registered a client for %s at %s", service.key, server.reference)
 
     async def _register_brought(
-        self, step: steps.Register, observed: Observed, connection: Connection, tell: Tell
+        self, step: steps.Register, observed: ObservedClient, connection: Connection, tell: Tell
     ) -> None:
         """An upsert takes over whatever has the id: so first make sure that nobody else does, here and there."""
         brought = await self._brought.read(observed.service)
@@ -136,7 +136,7 @@ class Clients:
     async def _register_at(
         self,
         step: steps.Register,
-        observed: Observed,
+        observed: ObservedClient,
         connection: Connection,
         tell: Tell,
         brought: Registration | None,
@@ -145,6 +145,7 @@ class Clients:
             raise TypeError("a connection without an AuthorizationServer")
         await self._registrar.register(
             observed.service.meta,
+            observed.service.kind.kind,
             str(observed.server.reference),
             lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
             connection,
@@ -154,7 +155,7 @@ class Clients:
             brought=brought,
         )
 
-    async def _update(self, step: steps.Update, observed: Observed, tell: Tell) -> None:
+    async def _update(self, step: steps.Update, observed: ObservedClient, tell: Tell) -> None:
         service = observed.service
         connection = await self._connection(observed)
         try:
@@ -169,7 +170,7 @@ class Clients:
         self._count_registration("update")
         logger.info("Updated the client of %s", service.key)
 
-    async def _unregister(self, observed: Observed, tell: Tell) -> None:
+    async def _unregister(self, observed: ObservedClient, tell: Tell) -> None:
         connection = await self._connection(observed)
         try:
             await self._deregistrar.unregister(observed.service.meta.uid, connection, tell)
@@ -190,7 +191,9 @@ class Clients:
         record = ledger_record(cached.body())
         if record.state is not State.DELETING or secret_name(record.owner_uid) != key.name:
             return None
-        owner = await self._cluster.get(PROTECTED_SERVICE, record.owner_namespace, record.owner_name)
+        if (kind := OWNERS.get(record.owner_kind)) is None:
+            return None  # of a kind that only a later operator knows
+        owner = await self._cluster.get(kind, record.owner_namespace, record.owner_name)
         if owner is not None and owner["metadata"]["uid"] == record.owner_uid:
             return None  # its own pass does that
         server = self._gatherer.server(Reference.parse(record.server))

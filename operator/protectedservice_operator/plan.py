@@ -12,23 +12,23 @@ more in `plan_withdrawal.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from . import plan_brought, plan_deletion, plan_withdrawal, reasons
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
     Observed,
+    ObservedClient,
     Settings,
-    granted_scopes,
     has_client,
     is_repeatable,
     projected,
     projected_keys,
     proved_template,
-    refused_scopes,
     server_changed,
+    upstream_is_itself,
     wanted_children,
     wanted_metadata,
     wanted_template,
@@ -36,12 +36,21 @@ from .observed import (
 )
 from .registration.driver import ClientMetadata
 from .registration.ledger import Record, State
-from .resource import ANNOTATION_DESIRED_HASH, CONFIG_MAP, FINALIZER, Kind, find_condition
+from .resource import (
+    ANNOTATION_DESIRED_HASH,
+    CONFIG_MAP,
+    FINALIZER,
+    HORIZONTAL_POD_AUTOSCALER,
+    POD_DISRUPTION_BUDGET,
+    Kind,
+    find_condition,
+)
 from .steps import (
     AddFinalizer,
     Apply,
     Blocked,
     Check,
+    ClientCheck,
     Evict,
     Project,
     Prove,
@@ -51,6 +60,8 @@ from .steps import (
     Update,
 )
 
+Seen = TypeVar("Seen", bound=ObservedClient)
+
 # How long an interrupted attempt at a server without Idempotency-Key is left to rest: the POST's deadline is 10 s, so
 # that after 60 s nothing of it can still arrive (design: an open intent).
 INTENT_REST: Final = 60.0
@@ -59,6 +70,8 @@ REFUSAL_HOLDS: Final = 3600.0
 ADMINISTRATOR_RETRY: Final = 60.0
 # Old policies kept beside the one in use: enough for one rollback of a Deployment.
 KEPT_CONFIG_MAPS: Final = 2
+# Kinds of children that are deleted when spec wants them no more.
+_OPTIONAL: Final = (HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET)
 
 
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
@@ -67,9 +80,19 @@ def next_step(observed: Observed, settings: Settings, now: float, settled: Itera
     Of a suspended service only its deletion, and the end of a client that it may not have any more.
     """
     if observed.service.at_rest:
-        checks = _CHECKS_AT_REST
-    else:
-        checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
+        return first(_CHECKS_AT_REST, observed, settings, now, settled)
+    checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
+    return first(checks, observed, settings, now, settled)
+
+
+def first(
+    checks: Iterable[Callable[[Seen, Settings, float], Step | Blocked | None]],
+    observed: Seen,
+    settings: Settings,
+    now: float,
+    settled: Iterable[str] = (),
+) -> Step | Blocked | None:
+    """What the first check finds that is not settled yet."""
     done = frozenset(settled)
     for check in checks:
         found = check(observed, settings, now)
@@ -81,7 +104,7 @@ def next_step(observed: Observed, settings: Settings, now: float, settled: Itera
 # --- checks of a living service --------------------------------------------------------------------------------------
 
 
-def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+def server_unresolved(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     phase, reference = reasons.AUTHORIZATION_SERVER_READY, observed.reference
     if reference is None:
         text = (
@@ -108,10 +131,9 @@ def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Bl
 
 
 def _upstream_is_the_service_itself(observed: Observed, settings: Settings, now: float) -> Blocked | None:
-    upstream = observed.service.upstream
-    if upstream is None or upstream.name != observed.service.child_name:
+    if not upstream_is_itself(observed.service):
         return None
-    text = f"spec.upstream.service.name {upstream.name} is the protected Service itself; name the Service behind it"
+    text = f"spec.upstream names {observed.service.child_name}, the protected Service itself; name the one behind it"
     return Blocked(reasons.WORKLOAD_AVAILABLE, UserMustEdit(reasons.UPSTREAM_IS_ITSELF, text))
 
 
@@ -125,26 +147,26 @@ def _audience_taken(observed: Observed, settings: Settings, now: float) -> Block
     return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.AUDIENCE_TAKEN, text))
 
 
-def _scope_not_allowed(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+def scope_not_allowed(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     """Comes after the client was narrowed to what it may have: what was withdrawn is withdrawn, told or not."""
-    refused = refused_scopes(observed)
+    refused = observed.refused_scopes
     if not refused:
         return None
     text = (
         f"AuthorizationServer {observed.reference} does not let namespace {observed.service.meta.namespace} ask for "
-        f"scope {', '.join(refused)}; edit spec.scopes, or ask its owner to extend spec.allowedScopes"
+        f"scope {', '.join(refused)}; edit the scopes, or ask its owner to extend spec.allowedScopes"
         f"{plan_withdrawal.fate(observed)}"
     )
     return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.SCOPE_NOT_ALLOWED, text))
 
 
-def _finalizer_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _finalizer_missing(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if FINALIZER in observed.service.meta.finalizers or not _may_register(observed, settings):
         return None
     return AddFinalizer(reasons.CLIENT_REGISTERED, "the object must wait for its client when it is deleted")
 
 
-def _client_unregistered(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _client_unregistered(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """No client yet, or an attempt at one that was interrupted."""
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if not _may_register(observed, settings) or (
@@ -155,7 +177,7 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
     if obstacle is not None:
         return Blocked(phase, obstacle)
     if record is None:
-        return Register(phase, "the service has no client")
+        return Register(phase, "there is no client")
     if record.state in (State.IDLE, State.ORPHANED):
         wanted = wanted_metadata(observed, settings, record.tag_attempt)
         if (refusal := _refusal_in_force(observed, record, wanted, now)) is not None:
@@ -172,30 +194,30 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
     return Register(phase, "an interrupted registration is given up", abandoned=True)
 
 
-def _server_changed(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+def _server_changed(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     """The client lives elsewhere: its handle and its secret are nothing to the server that is named now."""
     if not server_changed(observed) or observed.ledger is None:
         return None
     text = (
         f"AuthorizationServer {observed.ledger.server} now names another server than the one that made client "
-        f"{observed.ledger.client_id}; name the old one again, or delete this ProtectedService and apply it anew"
+        f"{observed.ledger.client_id}; name the old one again, or delete this {observed.service.kind} and apply it anew"
     )
     return Blocked(reasons.CLIENT_REGISTERED, AdministratorMustAct(reasons.SERVER_CHANGED, text))
 
 
-def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def client_outdated(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     return _update(observed, settings, now, permitted=_may_register(observed, settings))
 
 
 def _scope_outlives_permission(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
     """A client that keeps some of its scopes loses the others, whatever else of its spec is in the way."""
-    if not refused_scopes(observed) or not _is_to_be_narrowed(observed) or server_changed(observed):
+    if not observed.is_to_be_narrowed or server_changed(observed):
         return None
     found = _update(observed, settings, now, permitted=bool(plan_withdrawal.permitted(observed, settings)))
     return found if isinstance(found, Step) else None
 
 
-def _update(observed: Observed, settings: Settings, now: float, *, permitted: bool) -> Step | Blocked | None:
+def _update(observed: ObservedClient, settings: Settings, now: float, *, permitted: bool) -> Step | Blocked | None:
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
         return None
@@ -222,6 +244,19 @@ def _projection_differs(observed: Observed, settings: Settings, now: float) -> S
         return Blocked(reasons.CREDENTIALS_READY, UserMustEdit(reasons.INVALID_CLIENT_METADATA, text))
     keys = projected_keys(observed, settings)
     return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger", keys)
+
+
+def _child_unwanted(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """A child of a kind that spec wanted once. Before the rest is applied: it might work against it."""
+    wanted = wanted_children(observed, settings)
+    if wanted is None:
+        return None
+    kinds = {kind for kind, _ in wanted}
+    for (kind, name), body in observed.children.items():
+        if kind in _OPTIONAL and kind not in kinds:
+            why = f"spec wants no {kind} any more"
+            return Prune(reasons.WORKLOAD_AVAILABLE, why, kind, name, body["metadata"]["uid"])
+    return None
 
 
 def _workload_differs(observed: Observed, settings: Settings, now: float) -> Step | None:
@@ -255,7 +290,7 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
     named = observed.server is not None and observed.server.ca_bundle is not None
     if authorities is not None and not named and observed.service.ca_name not in observed.mounted_config_maps:
         uid, why = authorities["metadata"]["uid"], "the AuthorizationServer names no certificates any more"
-        return Prune(reasons.WORKLOAD_AVAILABLE, why, observed.service.ca_name, uid)
+        return Prune(reasons.WORKLOAD_AVAILABLE, why, CONFIG_MAP, observed.service.ca_name, uid)
     old = sorted(
         (
             (body["metadata"]["creationTimestamp"], name, body["metadata"]["uid"])
@@ -266,15 +301,15 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
     )
     for _, name, uid in old[KEPT_CONFIG_MAPS - 1 :]:
         if name not in observed.mounted_config_maps:
-            return Prune(reasons.WORKLOAD_AVAILABLE, f"policy {name} is used by nothing", name, uid)
+            return Prune(reasons.WORKLOAD_AVAILABLE, f"policy {name} is used by nothing", CONFIG_MAP, name, uid)
     return None
 
 
 def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
     template = wanted_template(observed, settings)
-    if template is None or not settings.verification or observed.service.replicas == 0 or observed.proof_running:
+    if template is None or not settings.verification or observed.service.scaled_to_zero or observed.proof_running:
         return None
-    if not workload_available(observed, settings) or observed.unreachable is not None or refused_scopes(observed):
+    if not workload_available(observed, settings) or observed.unreachable is not None or observed.refused_scopes:
         return None
     if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED):
         return None
@@ -286,18 +321,23 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
 
 
 _CHECKS_AT_REST: Final[tuple[Check, ...]] = (*plan_withdrawal.CHECKS, _scope_outlives_permission)
-_CHECKS: Final[tuple[Check, ...]] = (
-    *_CHECKS_AT_REST,
-    _server_unresolved,
-    _upstream_is_the_service_itself,
-    _audience_taken,
-    *plan_brought.CHECKS,
+# How a client comes into being and is kept, whatever kind of object it is registered for.
+CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     _finalizer_missing,
     _server_changed,
     _client_unregistered,
-    _client_outdated,
-    _scope_not_allowed,
+    client_outdated,
+)
+_CHECKS: Final[tuple[Check, ...]] = (
+    *_CHECKS_AT_REST,
+    server_unresolved,
+    _upstream_is_the_service_itself,
+    _audience_taken,
+    *plan_brought.CHECKS,
+    *CLIENT_CHECKS,
+    scope_not_allowed,
     _projection_differs,
+    _child_unwanted,
     _workload_differs,
     _old_policy_unused,
     _proof_missing,
@@ -307,7 +347,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
 # --- shared by the checks -----------------------------------------------------------------------------------------
 
 
-def _refusal_in_force(observed: Observed, record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
+def _refusal_in_force(observed: ObservedClient, record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
     """The server's answer to this very question, as long as asking again makes no sense."""
     refusal = record.refusal
     if refusal is None or refusal.digest != metadata.digest():
@@ -319,20 +359,12 @@ def _refusal_in_force(observed: Observed, record: Record, metadata: ClientMetada
     return outcome(refusal.reason, refusal.message) if now - refusal.at < holds else None
 
 
-def _may_register(observed: Observed, settings: Settings) -> bool:
+def _may_register(observed: ObservedClient, settings: Settings) -> bool:
     return (
-        _server_unresolved(observed, settings, 0) is None
-        and _upstream_is_the_service_itself(observed, settings, 0) is None
-        and observed.audience_holder is None
+        server_unresolved(observed, settings, 0) is None
+        and not observed.barred
         and plan_brought.obstacle(observed, settings) is None
-        and (not refused_scopes(observed) or _is_to_be_narrowed(observed))
     )
-
-
-def _is_to_be_narrowed(observed: Observed) -> bool:
-    """Whether there is a client that keeps some of spec's scopes and loses the others."""
-    ended = observed.ledger is not None and observed.ledger.state in (State.DELETING, State.ORPHANED)
-    return has_client(observed) and not ended and bool(granted_scopes(observed))
 
 
 def _was_wanted(observed: Observed, kind: Kind, manifest: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:

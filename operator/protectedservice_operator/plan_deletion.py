@@ -1,4 +1,4 @@
-"""What to do next for a ProtectedService that is being deleted: the checks, in their order. Pure.
+"""What to do next for an object with a client that is being deleted: the checks, in their order. Pure.
 
 unregister ── forget ── release      or, with deletionPolicy Retain: retain ── disown ── release
 """
@@ -9,13 +9,13 @@ from typing import Final
 
 from . import reasons
 from .errors import AdministratorMustAct, ServerUnavailable, Wait
-from .observed import Observed, Settings, is_repeatable, server_changed, wanted_metadata
+from .observed import ObservedClient, Settings, is_repeatable, server_changed, wanted_metadata
 from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, Record, State
 from .resource import FINALIZER, timestamp
 from .steps import (
     Abandon,
     Blocked,
-    Check,
+    ClientCheck,
     Discard,
     ForgetForeign,
     LeaveBehind,
@@ -28,7 +28,7 @@ from .steps import (
 )
 
 
-def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _nothing_to_release(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if observed.ledger is not None and observed.ledger.state is State.RETAINED:
         return None
     gone = observed.ledger is None or observed.ledger.state is State.ORPHANED
@@ -37,7 +37,7 @@ def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> S
     return None
 
 
-def _retained_not_released(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _retained_not_released(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
     if record is None or record.state is not State.RETAINED or FINALIZER not in observed.service.meta.finalizers:
         return None
@@ -45,10 +45,10 @@ def _retained_not_released(observed: Observed, settings: Settings, now: float) -
     return Release(reasons.CLIENT_REGISTERED, "the client stays registered", disown=in_time)
 
 
-def _kept_client_half_updated(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _kept_client_half_updated(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
-    service, record = observed.service, observed.ledger
-    if not service.retains_client or record is None or record.state is not State.UPDATING:
+    record = observed.ledger
+    if not observed.retains_client or record is None or record.state is not State.UPDATING:
         return None
     if observed.server is None or observed.unreachable is not None or observed.refused is not None:
         return None
@@ -56,16 +56,16 @@ def _kept_client_half_updated(observed: Observed, settings: Settings, now: float
     return Update(reasons.CLIENT_REGISTERED, "an interrupted update is finished", metadata, attempt=record.attempt)
 
 
-def _client_kept(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _client_kept(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
-    if not observed.service.retains_client or record is None or record.client_id is None or record.is_foreign:
+    if not observed.retains_client or record is None or record.client_id is None or record.is_foreign:
         return None
     if record.state not in RETAINABLE:
         return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client
     return Retain(reasons.CLIENT_REGISTERED, "the object is deleted, its client is to stay")
 
 
-def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _deadline_passed(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
     if record is None or FINALIZER not in observed.service.meta.finalizers or record.state is not State.DELETING:
         return None
@@ -74,7 +74,7 @@ def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step
     return Release(reasons.CLIENT_REGISTERED, "the deletion deadline has passed", orphaned=True)
 
 
-def _intent_without_client(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _intent_without_client(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """A registration was interrupted and its object is deleted: finish it to learn what to delete, or give it up."""
     record, phase = observed.ledger, reasons.CLIENT_REGISTERED
     if record is None or record.state is not State.REGISTERING:
@@ -85,7 +85,7 @@ def _intent_without_client(observed: Observed, settings: Settings, now: float) -
     return StartDeletion(phase, _why(observed))
 
 
-def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _no_client_was_made(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """Every attempt was refused, or none was ever made: there is nothing to ask of any server."""
     record = observed.ledger
     if record is None or record.client_id is not None or record.intent is not None:
@@ -97,13 +97,13 @@ def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> S
     return Discard(reasons.CLIENT_REGISTERED, "no client was ever made")
 
 
-def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
+def _deletion_not_started(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED, State.RETAINED):
         return None
     return StartDeletion(reasons.CLIENT_REGISTERED, _why(observed))
 
 
-def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _client_not_deleted(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     phase = reasons.CLIENT_REGISTERED
     if observed.ledger is None or observed.ledger.state is not State.DELETING:
         return None
@@ -129,19 +129,19 @@ def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> S
     return Unregister(phase, _why(observed))
 
 
-def _why(observed: Observed) -> str:
+def _why(observed: ObservedClient) -> str:
     gone = observed.service.meta.deletion_timestamp is not None
-    return "the object is deleted" if gone else "its AuthorizationServer serves the object no more"
+    return "the object is deleted" if gone else "the object may not have it any more"
 
 
-def _until(observed: Observed, record: Record, settings: Settings) -> str:
+def _until(observed: ObservedClient, record: Record, settings: Settings) -> str:
     if observed.service.meta.deletion_timestamp is None:
         return "it is tried until it is done"
     deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
     return f"the object is released at {deadline} at the latest"
 
 
-def seconds_until_release(observed: Observed, settings: Settings, now: float) -> float | None:
+def seconds_until_release(observed: ObservedClient, settings: Settings, now: float) -> float | None:
     """How long a deletion that has begun may still wait; None where none has, or where the deadline has passed."""
     record = observed.ledger
     if not observed.service.meta.deletion_timestamp or record is None or record.state is not State.DELETING:
@@ -151,13 +151,13 @@ def seconds_until_release(observed: Observed, settings: Settings, now: float) ->
 
 
 # How a client is ended, whatever becomes of its object.
-CLIENT_CHECKS: Final[tuple[Check, ...]] = (
+CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     _intent_without_client,
     _no_client_was_made,
     _deletion_not_started,
     _client_not_deleted,
 )
-CHECKS: Final[tuple[Check, ...]] = (
+CHECKS: Final[tuple[ClientCheck, ...]] = (
     _nothing_to_release,
     _retained_not_released,
     _deadline_passed,

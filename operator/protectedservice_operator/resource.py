@@ -7,14 +7,18 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from .tenancy import Namespaces, ScopeGrant, refused_scopes
+from .workload import Workload
 
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
 FIELD_MANAGER: Final = "protectedservice-operator"
+REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+ANNOTATION_AUTOSCALED: Final = f"{GROUP}/autoscaled"  # at a Deployment whose number of replicas is not ours
 
 LABEL_NAME: Final = f"{GROUP}/name"
 LABEL_COMPONENT: Final = f"{GROUP}/component"
@@ -24,6 +28,9 @@ MANAGED_BY: Final = "protectedservice"
 COMPONENT_SERVER: Final = "resource-server"
 COMPONENT_CREDENTIALS: Final = "credentials"
 COMPONENT_LEDGER: Final = "ledger"
+
+CLIENT_ID: Final = "client_id"  # names in the ledger, and of the files in the resource server's pod
+CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,11 @@ class Kind:
 
 
 PROTECTED_SERVICE: Final = Kind(GROUP, VERSION, "protectedservices", "ProtectedService")
+SERVICE_CLIENT: Final = Kind(GROUP, VERSION, "serviceclients", "ServiceClient")
 AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "AuthorizationServer")
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
+POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 SERVICE: Final = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
@@ -57,7 +67,7 @@ NAMESPACE: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 EVENT: Final = Kind("", "v1", "events", "Event")
 
 # Kinds that own a client, by the name under which the ledger remembers them.
-OWNERS: Final[Mapping[str, Kind]] = {PROTECTED_SERVICE.kind: PROTECTED_SERVICE}
+OWNERS: Final[Mapping[str, Kind]] = {kind.kind: kind for kind in (PROTECTED_SERVICE, SERVICE_CLIENT)}
 # Key.kind of what is no object of the API: a ledger entry whose object is gone, and the sweep over all entries.
 LEDGER: Final = "Ledger"
 SWEEP: Final = "Sweep"
@@ -66,6 +76,7 @@ SWEEP: Final = "Sweep"
 # what users mark for us.
 WATCHED: Final[Mapping[Kind, str | None]] = {
     PROTECTED_SERVICE: None,
+    SERVICE_CLIENT: None,
     AUTHORIZATION_SERVER: None,
     NAMESPACE: None,
     SECRET: f"{LABEL_WATCH}=true",
@@ -73,6 +84,8 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
     SERVICE: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     SERVICE_ACCOUNT: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    POD_DISRUPTION_BUDGET: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    HORIZONTAL_POD_AUTOSCALER: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
 }
 
@@ -98,6 +111,11 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, str], home: str) -> Reference:
+        """From `name` and `namespace` in a manifest; without the latter, in the namespace `home` of the manifest."""
+        return cls(mapping.get("namespace", home), mapping["name"])
 
     @classmethod
     def parse(cls, text: str) -> Reference:
@@ -137,11 +155,69 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamService:
-    """A Service in the same namespace."""
+class Bundle:
+    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
 
+    kind: Kind
     name: str
+    key: str
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
+        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
+        return cls(kind, source["name"], source["key"])
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTLS:
+    """How an upstream's certificate is judged."""
+
+    ca_bundle: Bundle | None
+    """Only these certificates are trusted then; of the service's own namespace, and mounted by its pods."""
+    server_name: str | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> UpstreamTLS:
+        return cls(Bundle.parse(spec["caBundle"]) if "caBundle" in spec else None, spec.get("serverName"))
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where admitted requests go: a Service in the same namespace, or a URL."""
+
+    service: str | None
     port: int
+    url: str | None
+    timeout: str
+    forward_token: bool
+    identity_headers: Mapping[str, Any] | None  # as in spec
+    tls: UpstreamTLS | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Upstream:
+        service = spec.get("service") or {}
+        return cls(
+            service=service.get("name"),
+            port=service.get("port", 0),
+            url=spec.get("url"),
+            timeout=spec["timeout"],
+            forward_token=spec["forwardToken"],
+            identity_headers=spec.get("identityHeaders"),
+            tls=UpstreamTLS.parse(spec["tls"]) if "tls" in spec else None,
+        )
+
+    def url_from(self, namespace: str) -> str:
+        """Scheme and authority as a pod of this namespace reaches it."""
+        if self.url is not None:
+            return self.url
+        return f"{'http' if self.tls is None else 'https'}://{self.service}.{namespace}.svc:{self.port}"
+
+    def is_service(self, name: str, namespace: str) -> bool:
+        """Whether this is the Service of that name in that namespace, which the upstream's pods are in."""
+        if self.url is None:
+            return self.service == name
+        host = (urlsplit(self.url).hostname or "").rstrip(".").split(".")
+        return host[0] == name and (len(host) == 1 or (host[1] == namespace and host[2:3] in ([], ["svc"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +229,15 @@ class ProtectedService:
     scopes: tuple[str, ...]
     scope_match: str
     audience: str | None
+    resource: str | None
+    rules: Sequence[Mapping[str, Any]]  # as in spec
     demo: bool
-    upstream: UpstreamService | None
-    upstream_timeout: str
+    upstream: Upstream | None
     max_revocation_delay: str
     introspection_timeout: str
     introspection_retries: int
+    serve_stale: str
+    webhook_secret: str | None
     client_display_name: str | None
     credentials_secret: str
     client_id_key: str  # of the Secret's data
@@ -167,8 +246,10 @@ class ProtectedService:
     credentials_annotations: Mapping[str, str]
     brings_credentials: bool  # somebody else writes the Secret, and it says which client this is
     retains_client: bool  # a deletion leaves the client registered
+    allowed_clients: Namespaces  # whose ServiceClients may name this service
     replicas: int
     resources: Mapping[str, Any]
+    workload: Workload
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
@@ -184,23 +265,24 @@ class ProtectedService:
         """Raises KeyError where a default of the CRD is missing, which only an outdated CRD can cause."""
         meta, spec = Meta.parse(body), body["spec"]
         reference = spec.get("authorizationServerRef")
-        upstream = spec.get("upstream") or {}
-        target = upstream.get("service")
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
         credentials = client.get("credentialsSecret") or {}
         keys = credentials.get("keys") or {}
         return cls(
             meta=meta,
-            server=Reference(reference.get("namespace", meta.namespace), reference["name"]) if reference else None,
+            server=Reference.of(reference, meta.namespace) if reference else None,
             scopes=tuple(spec["scopes"]),
             scope_match=spec["scopeMatch"],
             audience=spec.get("audience"),
+            resource=spec.get("resource"),
+            rules=spec.get("rules") or (),
             demo=spec.get("demo", False),
-            upstream=UpstreamService(target["name"], target["port"]) if target else None,
-            upstream_timeout=upstream.get("timeout", "30s"),
+            upstream=Upstream.parse(spec["upstream"]) if "upstream" in spec else None,
             max_revocation_delay=validation["maxRevocationDelay"],
             introspection_timeout=validation["timeout"],
             introspection_retries=validation["retries"],
+            serve_stale=validation["serveStale"],
+            webhook_secret=(validation.get("revocationWebhook") or {}).get("secretName"),
             client_display_name=client.get("name"),
             credentials_secret=credentials.get("name") or f"{meta.name}-oauth2-client",
             client_id_key=keys.get("clientId", "client_id"),
@@ -209,8 +291,10 @@ class ProtectedService:
             credentials_annotations=credentials.get("annotations") or {},
             brings_credentials=not credentials.get("create", True),
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
+            allowed_clients=Namespaces.parse(spec["allowedClients"]),
             replicas=workload["replicas"],
             resources=workload["resources"],
+            workload=Workload.parse(workload),
             pod_labels=workload.get("podLabels") or {},
             pod_annotations=workload.get("podAnnotations") or {},
             image_pull_secrets=tuple(secret["name"] for secret in workload.get("imagePullSecrets") or ()),
@@ -223,8 +307,25 @@ class ProtectedService:
         )
 
     @property
+    def kind(self) -> Kind:
+        return PROTECTED_SERVICE
+
+    @property
     def key(self) -> Key:
         return Key(PROTECTED_SERVICE.kind, self.meta.namespace, self.meta.name)
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.meta.namespace, self.meta.name)
+
+    @property
+    def credentials_keys(self) -> dict[str, str]:
+        """Keys of the tenant's Secret, and the file of the resource server that each becomes."""
+        return {self.client_id_key: CLIENT_ID, self.client_secret_key: CLIENT_SECRET}
+
+    def admits_clients_of(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether ServiceClients of this namespace may name the service."""
+        return self.allowed_clients.admit(namespace, labels, self.meta.namespace)
 
     @property
     def at_rest(self) -> bool:
@@ -232,8 +333,18 @@ class ProtectedService:
         return self.suspend and self.meta.deletion_timestamp is None
 
     @property
+    def scaled_to_zero(self) -> bool:
+        """Whether no pod is wanted."""
+        return self.replicas == 0 and self.workload.autoscaling is None
+
+    @property
+    def serves_stale(self) -> bool:
+        """Whether revoked tokens may be let in for longer while the authorization server is down."""
+        return not self.serve_stale.startswith("0")
+
+    @property
     def child_name(self) -> str:
-        """Name of the Deployment, the Service and the ServiceAccount."""
+        """Name of every child but ConfigMaps and the Secret."""
         return f"{self.meta.name}-protected"
 
     @property
@@ -244,8 +355,9 @@ class ProtectedService:
     @property
     def url(self) -> str:
         """Where callers inside the cluster reach the service."""
-        port = "" if self.service_port == 80 else f":{self.service_port}"
-        return f"http://{self.child_name}.{self.meta.namespace}.svc{port}"
+        scheme, usual = ("http", 80) if self.workload.tls_secret is None else ("https", 443)
+        port = "" if self.service_port == usual else f":{self.service_port}"
+        return f"{scheme}://{self.child_name}.{self.meta.namespace}.svc{port}"
 
     @property
     def recorded_server(self) -> Reference | None:
@@ -291,20 +403,6 @@ class Rates:
     requests_per_second: int = 20
     burst: int = 40
     concurrency: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
-
-    kind: Kind
-    name: str
-    key: str
-
-    @classmethod
-    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
-        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
-        return cls(kind, source["name"], source["key"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +465,11 @@ class AuthorizationServer:
         return Key(AUTHORIZATION_SERVER.kind, self.meta.namespace, self.meta.name)
 
     @property
+    def audience_parameter(self) -> str | None:
+        """How its token endpoint is asked for an audience; None: it adds the client's unasked."""
+        return _AUDIENCE_PARAMETERS[self.registration]
+
+    @property
     def chooses_client_ids(self) -> bool:
         """Whether the operator chooses the client's id, so that a registration can be repeated without harm."""
         return self.registration is not RegistrationKind.DYNAMIC
@@ -386,6 +489,12 @@ class AuthorizationServer:
         return Endpoints.from_mapping(published) if published else None
 
 
+_AUDIENCE_PARAMETERS: Final[Mapping[RegistrationKind, str | None]] = {
+    RegistrationKind.DYNAMIC: "resource",  # RFC 8707
+    RegistrationKind.HYDRA: "audience",  # `resource` is ignored there
+    RegistrationKind.KEYCLOAK: None,  # mappers add it
+    RegistrationKind.NONE: "resource",  # RFC 8707
+}
 _RATES: Final = {"requests_per_second": "requestsPerSecond", "burst": "burst", "concurrency": "concurrency"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import Outcome
-from .observed import Observed, Settings
+from .observed import Observed, ObservedClient, Settings
 from .registration.driver import ClientMetadata
 from .resource import Kind
 
@@ -73,8 +73,9 @@ class Evict(Step):
 
 @dataclass(frozen=True, slots=True)
 class Prune(Step):
-    """Delete a policy ConfigMap that nothing uses any more."""
+    """Delete a child that nothing uses, or that spec does not want any more."""
 
+    kind: Kind
     name: str
     uid: str
 
@@ -146,3 +147,5 @@ class Blocked:
 
 Check = Callable[[Observed, Settings, float], Step | Blocked | None]
 """One sentence that ought to be true: what to do, or who must act, where it is not; None where it is."""
+ClientCheck = Callable[[ObservedClient, Settings, float], Step | Blocked | None]
+"""The same about a client alone, whatever kind of object it is registered for."""

@@ -70,6 +70,6 @@ cluster_state() {
   done >&2
   {
     printf '\n--- ProtectedServices and AuthorizationServers\n'
-    kubectl get protectedservices,authorizationservers --all-namespaces || true
+    kubectl get protectedservices,serviceclients,authorizationservers --all-namespaces || true
   } >&2
 }

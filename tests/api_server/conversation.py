@@ -8,7 +8,7 @@ from typing import Any
 
 from protectedservice_operator.cluster_api import ClusterApi
 from protectedservice_operator.errors import AlreadyExists, Conflict, NotFound, Rejected
-from protectedservice_operator.resource import CONFIG_MAP, DEPLOYMENT, NAMESPACE, SECRET, SERVICE
+from protectedservice_operator.resource import CONFIG_MAP, DEPLOYMENT, NAMESPACE, REPLICAS_MANAGER, SECRET, SERVICE
 
 LABELS = {"conversation": "yes"}
 IMAGE = "example.invalid/image:1"
@@ -196,6 +196,17 @@ async def applying(cluster: ClusterApi, namespace: str) -> list[str]:
     say(f"generation moved by spec: {scaled['metadata']['generation'] - generation}")
     labelled = await cluster.patch(DEPLOYMENT, namespace, "work", {"metadata": {"labels": {"x": "y"}}})
     say(f"generation moved by a label: {labelled['metadata']['generation'] - generation}")
+    place = {"name": "work", "namespace": namespace}
+    number = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": place, "spec": {"replicas": 4}}
+    await cluster.apply(DEPLOYMENT, deployment(namespace, container(), replicas=4))
+    await cluster.apply(DEPLOYMENT, number, manager=REPLICAS_MANAGER)
+    let_go = await cluster.apply(DEPLOYMENT, deployment(namespace, container()))
+    say(f"a number that another manager holds too, given up: {let_go['spec']['replicas']}")
+    await cluster.patch(DEPLOYMENT, namespace, "work", {"spec": {"replicas": 5}})
+    again = await cluster.apply(DEPLOYMENT, deployment(namespace, container(env=env[:1])))
+    say(f"changed by somebody, and applied without it: {again['spec']['replicas']}")
+    taken = await cluster.apply(DEPLOYMENT, deployment(namespace, container(), replicas=3))
+    say(f"taken back: {taken['spec']['replicas']}")
     other = deployment(namespace, container())
     other["spec"]["selector"] = {"matchLabels": {"a": "b"}}
     other["spec"]["template"]["metadata"] = {"labels": {"a": "b"}}

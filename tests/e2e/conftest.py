@@ -60,8 +60,9 @@ def make_namespace(product: Product, request: pytest.FixtureRequest) -> Iterator
             # The services first, while somebody looks: what is left of a namespace is Kubernetes' own affair, and the
             # session waits for all of them once, at its end.
             product.kubectl.run(
-                "delete", "protectedservices", "--all", f"--namespace={name}", "--timeout=120s", timeout=130
-            )
+                "delete", "serviceclients,protectedservices", "--all", f"--namespace={name}", "--timeout=120s",
+                timeout=130,
+            )  # fmt: skip
             product.kubectl.delete("namespace", name, wait=False)
             product.leaving.append(name)
 
@@ -80,7 +81,7 @@ def pytest_runtest_makereport(
 
 def _state(product: Product) -> str:
     questions: list[list[str]] = [
-        ["get", "protectedservices,authorizationservers", "-A", "-o", "yaml"],
+        ["get", "protectedservices,serviceclients,authorizationservers", "-A", "-o", "yaml"],
         ["get", "pods,services,deployments,statefulsets,jobs", "-A", "-o", "wide"],
         ["get", "events", "-A", "--sort-by=.lastTimestamp"],
         ["logs", "-n", SYSTEM, "deployment/protectedservice-operator", "--tail=80"],

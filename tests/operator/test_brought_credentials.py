@@ -9,12 +9,12 @@ import pytest
 
 from protectedservice_operator.registration.hydra import TAG
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT
 
 from ..support.fake_authorization_server import Client, Operation
 from ..support.fake_hydra import FakeHydra
 from ..support.fake_keycloak import FakeKeycloak
-from ..support.objects import OPERATOR_NAMESPACE, protected_service
+from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
 from ..support.world import Killed, World
 from .test_crash_points import assert_nothing_more_to_do, reported_leaks
 
@@ -103,6 +103,16 @@ async def test_a_service_that_brings_nothing_is_told_to_where_nobody_registers()
 
     assert world.condition("orders", "ClientRegistered") == ("False", "CannotRegister")
     assert world.condition("orders", "Stalled") == ("True", "CannotRegister")
+    assert world.ledgers() == []
+
+
+async def test_a_caller_is_told_that_nobody_registers() -> None:
+    world = World(kind="none")
+    world.cluster.insert(SERVICE_CLIENT, service_client("shop", scopes=["read"]))
+    await world.settle()
+
+    conditions = world.cluster.read(SERVICE_CLIENT, "tenant", "shop")["status"]["conditions"]
+    assert ("ClientRegistered", "CannotRegister") in [(each["type"], each["reason"]) for each in conditions]
     assert world.ledgers() == []
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SERVICE_CLIENT
 from protectedservice_operator.tenancy import Namespaces, ScopeGrant, refused_scopes
 
 from ..support.fake_authorization_server import Operation
-from ..support.objects import OPERATOR_NAMESPACE, protected_service
+from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
 from ..support.world import World
 
 EVERYWHERE = {"from": "All"}
@@ -152,6 +152,12 @@ async def test_a_client_whose_scopes_are_all_withdrawn_is_deleted_after_ten_minu
     assert world.ledgers() == []
 
 
+def whole(spec: dict[str, Any]) -> dict[str, Any]:
+    """With the CRD's defaults, as the API server would fill them in."""
+    filled: dict[str, Any] = protected_service("orders", **spec)["spec"]
+    return {name: filled[name] for name in spec}
+
+
 @pytest.mark.parametrize(
     "evasion",
     [
@@ -164,7 +170,7 @@ async def test_what_a_tenant_writes_does_not_keep_a_withdrawn_scope(evasion: dic
     world = await ready(World(), scopes=["read", "write"])
     world.add(protected_service("holder", "other", audience="https://held.example"))
     await world.settle()
-    world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(evasion))
+    world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(whole(evasion)))
     await world.settle()
     change_server(world, allowedScopes=[grant("read", to=EVERYWHERE)])
     await world.settle()
@@ -172,3 +178,31 @@ async def test_what_a_tenant_writes_does_not_keep_a_withdrawn_scope(evasion: dic
     assert [client.scopes for client in world.server.clients.values()] == [{"read"}, {"read"}]
     audiences = [client.metadata.get("audience") for client in world.server.clients.values()]
     assert audiences.count(["https://held.example"]) == 1
+
+
+async def test_a_caller_gets_no_scope_that_its_namespace_may_not_ask_for() -> None:
+    world = World()
+    change_server(world, allowedScopes=[grant("read", to=EVERYWHERE), grant("write", to=PAYMENTS)])
+    world.cluster.insert(SERVICE_CLIENT, service_client("shop", scopes=["read", "write"]))
+    world.cluster.insert(SERVICE_CLIENT, service_client("stall", scopes=["write"]))
+    await world.settle()
+
+    (client,) = world.server.clients.values()
+    assert client.scopes == {"read"}
+    for name in ("shop", "stall"):
+        conditions = world.cluster.read(SERVICE_CLIENT, "tenant", name)["status"]["conditions"]
+        (registered,) = [each for each in conditions if each["type"] == "ClientRegistered"]
+        assert (registered["status"], registered["reason"]) == ("False", "ScopeNotAllowed")
+        assert "scope write" in registered["message"]
+
+
+async def test_a_scope_withdrawn_from_a_caller_is_taken_from_its_client_at_once() -> None:
+    world = World()
+    world.cluster.insert(SERVICE_CLIENT, service_client("shop", scopes=["read", "write"]))
+    await world.settle()
+    change_server(world, allowedScopes=[grant("read", to=EVERYWHERE)])
+    await world.settle()
+
+    (client,) = world.server.clients.values()
+    assert client.scopes == {"read"}
+    assert world.server.created_total == 1

@@ -7,9 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, DEPLOYMENT, PROTECTED_SERVICE, SECRET, SERVICE
+from protectedservice_operator.resource import (
+    AUTHORIZATION_SERVER,
+    DEPLOYMENT,
+    PROTECTED_SERVICE,
+    SECRET,
+    SERVICE,
+    SERVICE_CLIENT,
+)
 
-from ..support.objects import OPERATOR_NAMESPACE, protected_service
+from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
 from ..support.world import Killed, World
 from .test_crash_points import reported_leaks
 
@@ -137,6 +144,30 @@ async def test_what_a_tenant_writes_does_not_keep_a_withdrawn_client(evasion: st
         world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(suspend=True))
     withdraw(world)
     await world.later(11 * MINUTE)
+
+    assert world.server.clients == {}
+
+
+async def test_a_withdrawn_client_is_not_kept_by_deleting_its_object_with_retain() -> None:
+    world = await ready(deletionPolicy="Retain")
+    withdraw(world)
+    world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
+    await world.settle()
+
+    assert world.server.clients == {}
+    assert world.cluster.objects(PROTECTED_SERVICE) == []
+
+
+async def test_a_callers_client_goes_ten_minutes_after_its_namespace_lost_the_permission() -> None:
+    world = World()
+    world.cluster.insert(SERVICE_CLIENT, service_client("shop", scopes=["read"]))
+    await world.settle()
+    assert len(world.server.clients) == 1
+    withdraw(world)
+    await world.later(9 * MINUTE)
+    assert len(world.server.clients) == 1
+
+    await world.later(2 * MINUTE)
 
     assert world.server.clients == {}
 

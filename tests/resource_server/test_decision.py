@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from protectedservice_server.decision import INACTIVE, Facts, Reason, decide
 from protectedservice_server.policy import Requirement, ScopeMatch

@@ -130,6 +130,27 @@ def test_certification_authorities_that_cannot_be_read_are_told_and_end_it(place
     assert ended.stderr == f"{place}/none.crt: cannot be read: No such file or directory\n"
 
 
+def test_those_of_the_upstream_too(place: Path) -> None:
+    upstream = {"url": "https://orders", "tls": {"caFile": f"{place}/none.crt"}}
+    policy = {key: value for key, value in GOOD_POLICY.items() if key != "demo"}
+    (place / "policy.yaml").write_text(json.dumps({**policy, "upstream": upstream}))
+
+    ended = run(["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")], {})
+
+    assert ended.returncode == 2
+    assert ended.stderr == f"{place}/none.crt: cannot be read: No such file or directory\n"
+
+
+def test_a_secret_of_the_webhook_that_cannot_be_read_is_told_and_ends_it(place: Path) -> None:
+    validation = {"revocationWebhook": {"secretFile": f"{place}/none"}}
+    (place / "policy.yaml").write_text(json.dumps({**GOOD_POLICY, "validation": validation}))
+
+    ended = run(["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")], {})
+
+    assert ended.returncode == 2
+    assert ended.stderr == f"{place}/none: cannot be read: No such file or directory\n"
+
+
 def test_an_option_that_does_not_exist_is_2_and_version_and_help_are_0() -> None:
     assert run(["--polcy", "x"], {}).returncode == 2
     assert run(["--version"], {}).stdout.strip()

@@ -50,6 +50,10 @@ class Authority:
 
     def server(self, *, host: str = "127.0.0.1", expired: bool = False) -> ssl.SSLContext:
         """A server's TLS with a certificate for `host`; expired: since yesterday."""
+        return self.server_and_certificate(host=host, expired=expired)[0]
+
+    def server_and_certificate(self, *, host: str, expired: bool = False) -> tuple[ssl.SSLContext, str]:
+        """The same, and that certificate in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
         try:
@@ -72,9 +76,10 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.TemporaryDirectory() as folder:  # the ssl module reads them from files only
             file = Path(folder) / "server.pem"
-            file.write_text(_private(key) + certificate.public_bytes(serialization.Encoding.PEM).decode())
+            pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+            file.write_text(_private(key) + pem)
             context.load_cert_chain(file)
-        return context
+        return context, pem
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> str:

@@ -39,6 +39,7 @@ from protectedservice_operator.resource import (
     AUTHORIZATION_SERVER,
     DEPLOYMENT,
     EVENT,
+    OWNERS,
     POD,
     PROTECTED_SERVICE,
     SECRET,
@@ -195,7 +196,7 @@ class World:
         for kind, selector in WATCHED.items():
             for obj in self.cluster.objects(kind, selector=selector):
                 self.cache.put(kind, obj)
-        for kind in (AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET):
+        for kind in (AUTHORIZATION_SERVER, *OWNERS.values(), SECRET):
             for entry in self.cache.all(kind):
                 self.dirty |= dict.fromkeys(self.triggers.keys_for(entry))
         self.dirty[Key(SWEEP, OPERATOR_NAMESPACE, "orphans")] = None
@@ -295,7 +296,7 @@ class World:
 
     def add(self, body: dict[str, Any]) -> dict[str, Any]:
         """kubectl apply."""
-        return self.cluster.insert(PROTECTED_SERVICE, body)
+        return self.cluster.insert(OWNERS[body["kind"]], body)
 
     def _watch(self, kind: Kind, type_: str, obj: dict[str, Any]) -> None:
         before = self.cache.get(kind, obj["metadata"].get("namespace"), obj["metadata"]["name"])

@@ -79,17 +79,26 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class ClientMetadata:
-    """What the server is to hold about one client. Names as in RFC 7591 section 2, `audience` as Ory Hydra has it."""
+    """What the server is to hold about one client. Names as in RFC 7591 section 2; audiences as Ory Hydra has it."""
 
     client_name: str
     scopes: tuple[str, ...]
-    audience: str | None = None
+    audiences: tuple[str, ...] = ()  # that its tokens may be meant for
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 (a method's name, RFC 7591)
     tag: str = ""  # which object's client this is; part of client_name too, for servers that keep nothing else
+    # Ids of other clients that must be able to introspect this one's tokens, where a server asks that a token's
+    # audience name whoever introspects it.
+    peers: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Equal iff the server needs no update; 16 hexadecimal digits; the order of scopes does not count."""
-        content = [self.client_name, sorted(self.scopes), self.audience, self.token_endpoint_auth_method]
+        """Equal iff the server needs no update; 16 hexadecimal digits; the order of scopes does not count.
+
+        The ledger remembers it: what had no peers and at most one audience must go on having the digest that it had.
+        """
+        audience = sorted(self.audiences) if len(self.audiences) > 1 else next(iter(self.audiences), None)
+        content: list[object] = [self.client_name, sorted(self.scopes), audience, self.token_endpoint_auth_method]
+        if self.peers:
+            content.append(sorted(self.peers))
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

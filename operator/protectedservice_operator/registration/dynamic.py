@@ -167,8 +167,8 @@ class DynamicClientRegistration:
             "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
             "scope": " ".join(metadata.scopes),
         }
-        if metadata.audience is not None:
-            body["audience"] = [metadata.audience]
+        if metadata.audiences:
+            body["audience"] = list(metadata.audiences)
         return body
 
     def _handle(self, registration: Registration) -> tuple[str, str]:

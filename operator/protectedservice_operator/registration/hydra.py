@@ -27,7 +27,6 @@ from .oauth import OAuthError, oauth_error
 from .remote import Answer, Remote
 
 TAG: Final = "protectedservice.dev/tag"  # key of the tag in the client's metadata
-AUDIENCE_PARAMETER: Final = "audience"  # at the token endpoint; `resource` is ignored there
 _METADATA_AT_FAULT: Final = (400, 413, 422)
 
 
@@ -162,6 +161,6 @@ def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
         "redirect_uris": [],
         "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
         "scope": " ".join(metadata.scopes),
-        "audience": [metadata.audience] if metadata.audience is not None else [],
+        "audience": list(metadata.audiences),
         "metadata": {TAG: metadata.tag},
     }

@@ -38,7 +38,6 @@ from .hydra import TAG
 from .oauth import OAuthError, basic, bearer, is_bearer_token, oauth_error
 from .remote import Answer, Remote
 
-AUDIENCE_PARAMETER: Final = None  # at the token endpoint: the mappers add it unasked
 TOKEN_MARGIN: Final = 10.0  # seconds before its end at which a token of the administrator's is not used any more
 LIST_LIMIT: Final = 4 * 1024 * 1024  # bytes; all client scopes of a realm come in one answer, ours among them
 BASIC_SCOPE: Final = "basic"  # Keycloak's own: `sub`; absent before 25
@@ -199,7 +198,7 @@ class KeycloakAdmin:
                 "description": metadata.client_name,
                 "protocol": "openid-connect",
                 "attributes": {"include.in.token.scope": "false"},
-                "protocolMappers": _mappers(registration.client_id, metadata.audience),
+                "protocolMappers": _mappers(registration.client_id, metadata),
             }
             await self._change(operation, "POST", f"{self._realm}/client-scopes", body, registration)
             scopes = await self._scopes()  # for its id; Location would name a host of Keycloak's choice
@@ -219,7 +218,7 @@ class KeycloakAdmin:
     ) -> None:
         models = f"{self._realm}/client-scopes/{scope['id']}/protocol-mappers/models"
         present = {mapper.get("name"): mapper for mapper in scope.get("protocolMappers") or ()}
-        for wanted in _mappers(registration.client_id, metadata.audience):
+        for wanted in _mappers(registration.client_id, metadata):
             have = present.pop(wanted["name"], None)
             if have is None:
                 await self._change(operation, "POST", models, wanted, registration)
@@ -379,10 +378,12 @@ def scope_name(client_id: str) -> str:
     return client_id if client_id.startswith(OWN_PREFIX) else f"{OWN_PREFIX}brought-{client_id}"
 
 
-def _mappers(client_id: str, audience: str | None) -> list[dict[str, Any]]:
+def _mappers(client_id: str, metadata: ClientMetadata) -> list[dict[str, Any]]:
     wanted = [(CLIENT_MAPPER, {"included.client.audience": client_id})]
-    if audience is not None:
-        wanted.append((AUDIENCE_MAPPER, {"included.custom.audience": audience}))
+    wanted += [(f"{CLIENT_MAPPER} {peer}", {"included.client.audience": peer}) for peer in metadata.peers]
+    for number, audience in enumerate(metadata.audiences):
+        name = f"{AUDIENCE_MAPPER} {number + 1}" if number else AUDIENCE_MAPPER
+        wanted.append((name, {"included.custom.audience": audience}))
     return [
         {
             "name": name,

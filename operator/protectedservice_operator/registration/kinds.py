@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from .. import reasons
 from ..errors import AdministratorMustAct
 from ..resource import AuthorizationServer, Endpoints, RegistrationKind
-from . import hydra, keycloak
 from .credential import Credential
 from .discovery import REQUIRED, check_url
 from .driver import Driver
@@ -18,14 +17,6 @@ from .keycloak import KeycloakAdmin
 from .none import NoRegistration
 from .remote import Remote, origin
 from .token import TokenEndpoint
-
-# How each kind is asked for an audience at the token endpoint.
-_AUDIENCE_PARAMETERS: Final[Mapping[RegistrationKind, str | None]] = {
-    RegistrationKind.DYNAMIC: "resource",
-    RegistrationKind.HYDRA: hydra.AUDIENCE_PARAMETER,
-    RegistrationKind.KEYCLOAK: keycloak.AUDIENCE_PARAMETER,
-    RegistrationKind.NONE: "resource",
-}
 
 
 def required_endpoints(server: AuthorizationServer) -> tuple[str, ...]:
@@ -84,7 +75,7 @@ def make_token_endpoint(server: AuthorizationServer, remote: Remote, endpoints: 
         endpoints,
         authentication=server.token_authentication,
         introspection_authentication=server.introspection_authentication,
-        audience_parameter=_AUDIENCE_PARAMETERS[server.registration],
+        audience_parameter=server.audience_parameter,
     )
 
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 import base64
 import enum
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from .driver import ClientMetadata, Registration
 
@@ -46,17 +46,33 @@ class State(enum.StrEnum):
 RETAINABLE: Final = frozenset({State.REGISTERED, State.UPDATING, State.IDLE})
 
 
+def _all_of(written: object) -> object:
+    """One audience, as entries had it before there could be several, stands for a list of it."""
+    if written is None:
+        return ()
+    return (written,) if isinstance(written, str) else written
+
+
+def _written(audiences: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    """At most one is written as entries have always had it, so that an older operator can read them."""
+    return audiences if len(audiences) > 1 else next(iter(audiences), None)
+
+
+_Audiences = Annotated[tuple[str, ...], BeforeValidator(_all_of), PlainSerializer(_written)]
+
+
 class Intent(BaseModel):
     """What an open attempt asks for: a POST (`register`) or a PUT (`update`) of these metadata."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     operation: Literal["register", "update"]
     client_name: str
     scopes: tuple[str, ...]
-    audience: str | None = None
+    audiences: _Audiences = Field(default=(), alias="audience")
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 (a method's name, RFC 7591)
     tag: str = ""
+    peers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, operation: Literal["register", "update"], metadata: ClientMetadata) -> Intent:
@@ -64,7 +80,7 @@ class Intent(BaseModel):
 
     def metadata(self) -> ClientMetadata:
         """What to send again."""
-        return ClientMetadata(**self.model_dump(exclude={"operation"}))
+        return ClientMetadata(**{name: value for name, value in self if name != "operation"})
 
 
 class Refusal(BaseModel):
@@ -82,7 +98,7 @@ class Refusal(BaseModel):
 class Record(BaseModel):
     """The part of an entry that is no secret (the annotation's JSON)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     state: State
     owner_kind: str = "ProtectedService"
@@ -91,7 +107,8 @@ class Record(BaseModel):
     owner_uid: str
     server: str  # namespace/name of the AuthorizationServer
     registration_endpoint: str | None = None  # which server made the client, should the object be edited
-    audience: str | None = None  # that the client holds
+    audiences: _Audiences = Field(default=(), alias="audience")  # that the client holds
+    scopes: tuple[str, ...] = ()  # that the client holds; entries of long ago do not say
     attempt: str  # the intent's id, sent as Idempotency-Key
     attempt_started: float  # seconds since the epoch
     tag_attempt: str  # first 8 digits of the attempt that made the client: part of client_name for good
@@ -140,7 +157,7 @@ class Entry:
             "name": secret_name(self.record.owner_uid),
             "namespace": namespace,
             "labels": labels,
-            "annotations": {ANNOTATION: self.record.model_dump_json(exclude_none=True)},
+            "annotations": {ANNOTATION: self.record.model_dump_json(exclude_none=True, by_alias=True)},
         }
         if resource_version is not None:
             metadata["resourceVersion"] = resource_version

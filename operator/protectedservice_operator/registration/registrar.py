@@ -61,6 +61,7 @@ class Registrar:
     async def register(
         self,
         owner: Meta,
+        kind: str,
         server: str,
         metadata: Callable[[str], ClientMetadata],
         connection: Connection,
@@ -70,7 +71,9 @@ class Registrar:
         abandoned: bool,
         brought: Registration | None = None,
     ) -> None:
-        """Make the object's client. `attempt` continues that intent; `abandoned` gives an older one up.
+        """Make the client of `owner`, an object of this kind.
+
+        `attempt` continues that intent; `abandoned` gives an older one up.
 
         `brought`: the id and secret that the client is to have, where the owner brings them.
 
@@ -83,7 +86,7 @@ class Registrar:
             await self._entries.report_uncertain(tell, what)
         if attempt is None:
             entry, version = await self._open_intent(
-                owner, server, metadata, found, abandoned=abandoned, chooses=chooses, brought=brought
+                owner, kind, server, metadata, found, abandoned=abandoned, chooses=chooses, brought=brought
             )
             earlier = found[0].chosen if found is not None else None
             if brought is not None and earlier is not None and earlier.client_id != brought.client_id:
@@ -102,6 +105,7 @@ class Registrar:
     async def _open_intent(
         self,
         owner: Meta,
+        kind: str,
         server: str,
         metadata: Callable[[str], ClientMetadata],
         found: tuple[Entry, str] | None,
@@ -121,6 +125,7 @@ class Registrar:
         if found is None:
             record = Record(
                 state=State.REGISTERING,
+                owner_kind=kind,
                 owner_namespace=owner.namespace,
                 owner_name=owner.name,
                 owner_uid=owner.uid,
@@ -183,7 +188,8 @@ class Registrar:
             manageable=is_manageable(registration, connection.driver),
             registered=self._entries.wall(),
             registration_endpoint=connection.endpoints.registration,
-            audience=intent.audience,
+            audiences=intent.audiences,
+            scopes=intent.scopes,
             metadata_digest=intent.digest(),
             intent=None,
             refusal=None,
@@ -263,7 +269,8 @@ class Registrar:
             return
         stored = entry.with_record(
             state=State.REGISTERED,
-            audience=intent.audience,
+            audiences=intent.audiences,
+            scopes=intent.scopes,
             metadata_digest=intent.digest(),
             intent=None,
             refusal=None,
