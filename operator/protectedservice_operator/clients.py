@@ -22,9 +22,10 @@ from .observed import ObservedClient, Settings, wanted_metadata
 from .registration.brought import id_digest as digest
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration, RegistrationRefused
-from .registration.ledger import CHOSEN_CLIENT_ID, State, secret_name
+from .registration.ledger import CHOSEN_CLIENT_ID, State, has_second, secret_name
 from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
+from .registration.rotator import Rotator
 from .registration.withdrawals import note_withdrawal
 from .resource import AUTHORIZATION_SERVER, OWNERS, SECRET, Key, Reference
 
@@ -54,6 +55,7 @@ class Clients:
         servers: AuthorizationServers,
         registrar: Registrar,
         deregistrar: Deregistrar,
+        rotator: Rotator,
         entries: LedgerEntries,
         brought: BroughtCredentials,
         events: Recorder,
@@ -64,7 +66,7 @@ class Clients:
         metrics: Metrics | None = None,
     ) -> None:
         self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
-        self._registrar, self._deregistrar, self._entries = registrar, deregistrar, entries
+        self._registrar, self._deregistrar, self._rotator, self._entries = registrar, deregistrar, rotator, entries
         self._gatherer, self._brought = gatherer, brought
         self._settings, self._namespace, self._metrics = settings, namespace, metrics
 
@@ -153,6 +155,7 @@ class Clients:
             attempt=step.attempt,
             abandoned=step.abandoned,
             brought=brought,
+            rotation_request=observed.service.rotation_request,
         )
 
     async def _update(self, step: steps.Update, observed: ObservedClient, tell: Tell) -> None:
@@ -160,6 +163,8 @@ class Clients:
         connection = await self._connection(observed)
         try:
             brought = await self._brought.read(service) if step.brought and step.attempt is None else None
+            if service.brings_credentials and observed.ledger is not None and observed.ledger.client_id is not None:
+                await self._brought.check_server(service, observed.ledger.client_id, connection.driver)
             await self._registrar.update(
                 service.meta, step.metadata, connection, tell, attempt=step.attempt, brought=brought
             )
@@ -189,7 +194,10 @@ class Clients:
         if cached is None:
             return None
         record = ledger_record(cached.body())
-        if record.state is not State.DELETING or secret_name(record.owner_uid) != key.name:
+        if secret_name(record.owner_uid) != key.name:
+            return None
+        kept = record.state is State.RETAINED and has_second(record)  # beside the one that is to stay
+        if record.state is not State.DELETING and not kept:
             return None
         if (kind := OWNERS.get(record.owner_kind)) is None:
             return None  # of a kind that only a later operator knows
@@ -205,6 +213,10 @@ class Clients:
             raise obstacle
         connection = await self._servers.connection(server)
         tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
+        if kept:
+            await self._rotator.end_second(record.owner_uid, connection, tell)
+            logger.info("Deleted the second client of an object that is gone; %s stays", record.client_id)
+            return None
         await self._deregistrar.unregister(record.owner_uid, connection, tell)
         logger.info("Deleted client %s, left behind by an object that is gone", record.client_id)
         return None

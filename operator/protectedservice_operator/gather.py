@@ -10,6 +10,7 @@ from . import reasons
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
+from .client_checks import ClientChecks
 from .observed import Observed, Projection, Settings
 from .proof import Pod
 from .registrant import Registrant
@@ -46,10 +47,12 @@ class Gatherer:
         servers: AuthorizationServers,
         verifier: Verifier,
         brought: BroughtCredentials,
+        checks: ClientChecks,
         settings: Settings,
         namespace: str,
     ) -> None:
-        self._cache, self._servers, self._verifier, self._brought = cache, servers, verifier, brought
+        self._cache, self._servers, self._verifier = cache, servers, verifier
+        self._brought, self._checks = brought, checks
         self._settings, self._namespace = settings, namespace
         self._audiences: Audiences | None = None
 
@@ -89,6 +92,7 @@ class Gatherer:
             proof=self._verifier.proof(meta.uid),
             proof_due=self._verifier.due(meta.uid, pods),
             proof_running=self._verifier.running(meta.uid),
+            check_due=self._checks.due(meta.uid),
         )
 
     def reference(self, service: Registrant, ledger: Record | None) -> Reference | None:

@@ -20,6 +20,7 @@ from pythonjsonlogger.json import JsonFormatter
 from . import observed, orphans_command, settings
 from .authorization_servers import AuthorizationServers, connect
 from .cache import Cache
+from .client_checks import ClientChecks
 from .cluster import Cluster, NoCluster
 from .events import Recorder
 from .handlers import kopf_settings, make_registry
@@ -156,6 +157,7 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
         wake=wake,
         metrics=metrics,
         rollout_concurrency=config.rollout_concurrency,
+        checks=ClientChecks(interval=config.drift_interval, clock=clock),
     )
     runtime = Runtime(
         cluster=cluster,

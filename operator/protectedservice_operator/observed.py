@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from . import manifests, reasons
 from .drift import differs
 from .errors import Outcome
-from .proof import Pod, Proof
+from .proof import Pod, Proof, Verdict
 from .registrant import Registrant
 from .registration.driver import ClientMetadata
-from .registration.ledger import Record, State
+from .registration.ledger import Record, Role, State
 from .registration.names import client_name, tag
 from .resource import (
     CLIENT_ID,
@@ -154,6 +154,7 @@ class Observed:
     proof: Proof | None = None
     proof_due: bool = False  # time, or a pod that has not been proved
     proof_running: bool = False
+    check_due: bool = False  # it is time to look at the client at the server
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was worked out already
 
     @property
@@ -222,7 +223,18 @@ def wanted_metadata(observed: ObservedClient, settings: Settings, attempt8: str)
         return metadata
     if observed.server.registration is RegistrationKind.NONE:
         return ClientMetadata(mark, (), tag=mark)  # the client is as it is: nothing of spec is told to the server
+    if observed.server.names_introspectors:
+        metadata = replace(metadata, peers=(*metadata.peers, *_peers(observed.ledger, attempt8)))
     return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
+
+
+def _peers(record: Record | None, attempt8: str) -> tuple[str, ...]:
+    """During a rotation each client is to introspect the other's tokens; `attempt8` tells which one is meant."""
+    if record is None or record.client_id is None:
+        return ()
+    if attempt8 == record.tag_attempt:
+        return () if record.second is None or record.second.role is Role.SURPLUS else (record.second.client_id,)
+    return (record.client_id,) if record.state in (State.REGISTERED, State.ROTATING) else ()
 
 
 def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mapping[str, Any]]] | None:
@@ -346,6 +358,18 @@ def proved_template(observed: Observed) -> str | None:
         return None
     hash_: str | None = (observed.service.status.get("verification") or {}).get("hash")
     return hash_
+
+
+def proved(observed: Observed, settings: Settings) -> bool:
+    """Whether the wanted template was shown to work, or nobody is to show that."""
+    if not settings.verification or observed.service.scaled_to_zero:
+        return True
+    template, proof = wanted_template(observed, settings), observed.proof
+    if template is None:
+        return False
+    if proof is not None and proof.template == template and proof.verdict is not Verdict.INCONCLUSIVE:
+        return proof.verdict in (Verdict.PROVED, Verdict.REVOCATION_NOT_PROVED)
+    return proved_template(observed) == template
 
 
 def rolled_out(observed: Observed) -> bool:

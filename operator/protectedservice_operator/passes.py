@@ -255,7 +255,7 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
     async def _tell_flips(self, service: Registrant, conditions: list[dict[str, Any]]) -> None:
         """An Event and a log line for each condition that changed its status or its reason for being False."""
         for condition in conditions:
-            if condition["type"] in (reasons.RECONCILING, reasons.STALLED):
+            if condition["type"] in (reasons.RECONCILING, reasons.STALLED, reasons.ROTATING):
                 continue
             before = find_condition(service.status.get("conditions") or (), condition["type"])
             said = (condition["status"], condition["reason"])

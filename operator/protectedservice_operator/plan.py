@@ -6,8 +6,9 @@ prerequisites and returns a `Step` to take, a `Blocked` that says who must act, 
 
     resolve ── finalizer ── register ── (update) ── project ── workload ── prove
 
-What to do for one that is being deleted stands in `plan_deletion.py`, for one whose AuthorizationServer serves it no
-more in `plan_withdrawal.py`.
+What to do for one that is being deleted stands in `plan_deletion.py`, for another client in the place of the one in use
+in `plan_rotation.py`, for one whose AuthorizationServer serves it no more in `plan_withdrawal.py`, for one that brings
+its credentials in `plan_brought.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from . import plan_brought, plan_deletion, plan_withdrawal, reasons
+from . import plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
@@ -336,11 +337,13 @@ _CHECKS: Final[tuple[Check, ...]] = (
     *plan_brought.CHECKS,
     *CLIENT_CHECKS,
     scope_not_allowed,
+    *plan_rotation.BEFORE_PROJECTION,
     _projection_differs,
     _child_unwanted,
     _workload_differs,
     _old_policy_unused,
     _proof_missing,
+    *plan_rotation.AFTER_PROOF,
 )
 
 

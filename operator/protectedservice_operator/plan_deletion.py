@@ -1,6 +1,9 @@
 """What to do next for an object with a client that is being deleted: the checks, in their order. Pure.
 
 unregister ── forget ── release      or, with deletionPolicy Retain: retain ── disown ── release
+
+A rotation may be under way: without Retain both clients are deleted; with it, the one whose credentials the tenant has
+stays.
 """
 
 from __future__ import annotations
@@ -10,17 +13,20 @@ from typing import Final
 from . import reasons
 from .errors import AdministratorMustAct, ServerUnavailable, Wait
 from .observed import ObservedClient, Settings, is_repeatable, server_changed, wanted_metadata
-from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, Record, State
+from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, SECOND_PREFIX, Record, Role, State, has_second
 from .resource import FINALIZER, timestamp
 from .steps import (
     Abandon,
     Blocked,
     ClientCheck,
     Discard,
+    EndSecond,
     ForgetForeign,
+    GiveUpRotation,
     LeaveBehind,
     Release,
     Retain,
+    RollBack,
     StartDeletion,
     Step,
     Unregister,
@@ -43,6 +49,52 @@ def _retained_not_released(observed: ObservedClient, settings: Settings, now: fl
         return None
     in_time = now - (record.deletion_started or now) < settings.deletion_deadline
     return Release(reasons.CLIENT_REGISTERED, "the client stays registered", disown=in_time)
+
+
+def _rotation_lost(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
+    """A rotation was interrupted, and whether there is a second client cannot be learnt: let it go."""
+    record = observed.ledger
+    if record is None or record.state is not State.ROTATING or observed.server is None:
+        return None
+    if is_repeatable(observed.server, now - record.attempt_started):
+        return None
+    return GiveUpRotation(reasons.CLIENT_REGISTERED, "a rotation was interrupted", None)
+
+
+def _new_client_not_projected(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
+    """Of two clients, the one stays whose credentials were given out."""
+    record, projection, digests = observed.ledger, observed.projection, observed.ledger_digests
+    if not observed.retains_client or record is None or record.state is not State.REGISTERED:
+        return None
+    if record.second is None or record.second.role is not Role.OLD or projection is None:
+        return None
+    if digests.get(f"{SECOND_PREFIX}client_id") not in projection.digests.values():
+        return None
+    return RollBack(reasons.CLIENT_REGISTERED, "the new client's credentials were never given out")
+
+
+def _second_client_not_deleted(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
+    """The client is to stay, but not the one beside it."""
+    record, phase = observed.ledger, reasons.CLIENT_REGISTERED
+    if record is None or record.state is not State.RETAINED or not has_second(record):
+        return None
+    if FINALIZER not in observed.service.meta.finalizers:
+        return None
+    if now - (record.deletion_started or now) >= settings.deletion_deadline:
+        return None  # the ledger entry remembers it, and it is deleted as soon as the server answers
+    obstacle = observed.unreachable or observed.refused
+    if observed.server is None:
+        text = f"AuthorizationServer {record.server} does not exist"
+        obstacle = AdministratorMustAct(reasons.SERVER_NOT_FOUND, text)
+    elif server_changed(observed):
+        obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
+    if obstacle is not None:
+        text = f"waiting to delete the client beside {record.client_id}: {obstacle.message}"
+        text += f"; {_until(observed, record, settings)}"
+        if isinstance(obstacle, Wait):
+            return Blocked(phase, ServerUnavailable(obstacle.reason, text, retry_after=obstacle.retry_after))
+        return Blocked(phase, AdministratorMustAct(obstacle.reason, text))
+    return EndSecond(phase, "the object is deleted during a rotation")
 
 
 def _kept_client_half_updated(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
@@ -144,7 +196,9 @@ def _until(observed: ObservedClient, record: Record, settings: Settings) -> str:
 def seconds_until_release(observed: ObservedClient, settings: Settings, now: float) -> float | None:
     """How long a deletion that has begun may still wait; None where none has, or where the deadline has passed."""
     record = observed.ledger
-    if not observed.service.meta.deletion_timestamp or record is None or record.state is not State.DELETING:
+    if not observed.service.meta.deletion_timestamp or record is None:
+        return None
+    if record.state is not State.DELETING and not (record.state is State.RETAINED and has_second(record)):
         return None
     left = (record.deletion_started or now) + settings.deletion_deadline - now
     return left if left > 0 else None
@@ -159,8 +213,11 @@ CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
 )
 CHECKS: Final[tuple[ClientCheck, ...]] = (
     _nothing_to_release,
+    _second_client_not_deleted,
     _retained_not_released,
     _deadline_passed,
+    _rotation_lost,
+    _new_client_not_projected,
     _kept_client_half_updated,
     _client_kept,
     *CLIENT_CHECKS,

@@ -15,6 +15,7 @@ READY: Final = "Ready"
 RECONCILING: Final = "Reconciling"  # kstatus: present and True while work is under way
 STALLED: Final = "Stalled"  # kstatus: present and True while only a person can help
 SUSPENDED: Final = "Suspended"  # present and True while spec.suspend is true; also the reason of what waits for that
+ROTATING: Final = "Rotating"  # present while a client takes another one's place (True), or that was given up (False)
 # of an AuthorizationServer
 REACHABLE: Final = "Reachable"
 ADMIN_API_EXPOSED: Final = "AdminApiExposed"  # True: put a path filter in front of Hydra's admin port
@@ -32,6 +33,10 @@ SAME_ORIGIN: Final = "SameOrigin"  # introspection and admin API: put a filter i
 OTHER_ORIGIN: Final = "OtherOrigin"
 SCALED_TO_ZERO: Final = "ScaledToZero"  # a legal rest state; raise workload.replicas to serve again
 VERIFICATION_DISABLED: Final = "VerificationDisabled"  # the operator runs with PROTECTEDSERVICE_VERIFICATION=false
+
+# Phases of a pass that no condition of the service waits for: what fails there leaves it ready.
+ROTATION: Final = "Rotation"
+CLIENT_CHECK: Final = "ClientCheck"
 
 # Under way: wait.
 PENDING: Final = "Pending"
@@ -83,9 +88,15 @@ VERIFICATION_FAILED: Final = "VerificationFailed"  # the pods do not answer 401/
 PODS_UNREACHABLE: Final = "PodsUnreachable"  # let the operator's pods reach the service port (NetworkPolicy, mesh)
 REVOCATION_NOT_PROVED: Final = "RevocationNotProved"  # no revocation endpoint, or a bound longer than the proof waits
 
+ROTATION_GIVEN_UP: Final = "RotationGivenUp"  # the client in use serves on; tried again after an hour: see the message
+
 # Events only
 REGISTRATION_UNCERTAIN: Final = "RegistrationUncertain"  # a client may be left at the server: look for our tag
 CLIENT_UPDATED: Final = "ClientUpdated"
+CLIENT_DRIFT_REPAIRED: Final = "ClientDriftRepaired"  # somebody changed the client at the server: tell them not to
+CLIENT_LOST: Final = "ClientLost"  # somebody deleted the client at the server: a new one is registered
+ROTATION_STARTED: Final = "RotationStarted"
+ROTATED: Final = "Rotated"
 CLIENT_DELETED: Final = "ClientDeleted"
 CLIENT_RETAINED: Final = "ClientRetained"  # its object is gone; client and Secret stay (deletionPolicy Retain)
 CLIENT_ORPHANED: Final = "ClientOrphaned"  # released without a deletion; the ledger entry remembers it

@@ -7,17 +7,17 @@ the pass and the others go on: an authorization server that is away does not kee
 
 from __future__ import annotations
 
-import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-from . import manifests, plan, status, steps
+from . import manifests, plan, plan_rotation, status, steps
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .children import Children
+from .client_checks import ClientChecks
 from .clients import Clients
 from .cluster_api import ClusterApi
 from .errors import Outcome
@@ -29,10 +29,22 @@ from .passes import Parts, Passes
 from .pod_certificate import pinned
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration
+from .registration.inspector import Inspector
 from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
+from .registration.rotator import Rotator
 from .registration.token import TokenEndpoint
-from .resource import AUTHORIZATION_SERVER, LEDGER, SECRET, SERVICE_CLIENT, SWEEP, Key, ProtectedService
+from .resource import (
+    AUTHORIZATION_SERVER,
+    LEDGER,
+    SECRET,
+    SERVICE_CLIENT,
+    SWEEP,
+    Key,
+    ProtectedService,
+    duration_seconds,
+)
+from .rotations import Rotations
 from .service_client_reconcile import ServiceClients
 from .sweep import OrphanSweep
 from .verification import Subject, Verifier
@@ -58,21 +70,26 @@ class Reconcile(Passes[ProtectedService, Observed]):
         wake: Callable[[Key], None],
         metrics: Metrics | None = None,
         rollout_concurrency: int = 10,
+        checks: ClientChecks | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._verifier, self._entries, self._sweep = verifier, entries, sweep
         brought = BroughtCredentials(cluster, cache, namespace)
-        gatherer = Gatherer(cache, servers, verifier, brought, settings, namespace)
+        self._checks = checks or ClientChecks(clock=clock)
+        gatherer = Gatherer(cache, servers, verifier, brought, self._checks, settings, namespace)
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
+        rotator = Rotator(entries)
+        self._rotations = Rotations(servers, rotator, Inspector(entries), self._checks, settings, metrics=metrics)
         clients = Clients(
             cluster,
             cache,
             servers,
             Registrar(entries),
             Deregistrar(entries),
+            rotator,
             entries,
             brought,
             events,
@@ -135,13 +152,32 @@ class Reconcile(Passes[ProtectedService, Observed]):
         return status.status(observed, self._settings, settled, self._wall())
 
     def next_look(self, observed: Observed) -> float | None:
-        """When its next proof is due."""
-        return self._verifier.next_due(observed.service.meta.uid)
+        """When its next proof, the next look at its client or a rotation is due."""
+        uid = observed.service.meta.uid
+        if observed.service.meta.deletion_timestamp is not None:
+            return None
+        check = self._checks.due_in(uid)
+        times = (
+            self._verifier.next_due(uid),
+            plan_rotation.due_in(observed, self._wall()),
+            check if check > 0 else None,  # overdue: something is in its way, whose change is told
+        )
+        return min((time for time in times if time is not None), default=None)
 
     async def act_alone(self, step: steps.Step, observed: Observed) -> None:
         """The effects on its workload."""
         tell = self._events.about(observed.service.kind, observed.service.meta)
         match step:
+            case (
+                steps.CheckClient()
+                | steps.Rotate()
+                | steps.GiveUpRotation()
+                | steps.Hold()
+                | steps.TakeOver()
+                | steps.RollBack()
+                | steps.EndSecond()
+            ):
+                await self._rotations.act(step, observed, tell)
             case steps.Apply():
                 await self._children.apply(step, observed, tell)
             case steps.Evict():
@@ -192,15 +228,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         self._uids.pop(key, None)
         self._verifier.forget(uid)
         self._brought.forget(uid)
+        self._checks.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)
         self._children.forget(uid)
-
-
-_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def duration_seconds(text: str) -> float:
-    """A duration of the CRD (`1m30s`, `500ms`) in seconds."""
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))

@@ -52,6 +52,10 @@ class Registrant(Protocol):
         """Whether somebody else writes that Secret, and it says which client this is."""
 
     @property
+    def rotation_request(self) -> str | None:
+        """What asks for a rotation; None: nothing does."""
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing of it may be changed: suspended, and not being deleted."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +20,7 @@ FINALIZER: Final = f"{GROUP}/client"
 FIELD_MANAGER: Final = "protectedservice-operator"
 REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+ANNOTATION_ROTATE: Final = f"{GROUP}/rotate"  # a value that was not there before asks for a rotation
 ANNOTATION_AUTOSCALED: Final = f"{GROUP}/autoscaled"  # at a Deployment whose number of replicas is not ours
 
 LABEL_NAME: Final = f"{GROUP}/name"
@@ -246,6 +249,8 @@ class ProtectedService:
     credentials_annotations: Mapping[str, str]
     brings_credentials: bool  # somebody else writes the Secret, and it says which client this is
     retains_client: bool  # a deletion leaves the client registered
+    rotation_interval: str | None  # a duration; None: on demand only
+    rotation_request: str | None  # digest of the annotation's value
     allowed_clients: Namespaces  # whose ServiceClients may name this service
     replicas: int
     resources: Mapping[str, Any]
@@ -291,6 +296,8 @@ class ProtectedService:
             credentials_annotations=credentials.get("annotations") or {},
             brings_credentials=not credentials.get("create", True),
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
+            rotation_interval=(client.get("rotation") or {}).get("interval"),
+            rotation_request=_rotation_request(body),
             allowed_clients=Namespaces.parse(spec["allowedClients"]),
             replicas=workload["replicas"],
             resources=workload["resources"],
@@ -364,6 +371,12 @@ class ProtectedService:
         """The AuthorizationServer that status says this service was given."""
         recorded = self.status.get("authorizationServer")
         return Reference(recorded["namespace"], recorded["name"]) if recorded else None
+
+
+def _rotation_request(body: Mapping[str, Any]) -> str | None:
+    """The annotation may be of any length, and is of interest only as another one than before."""
+    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
+    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,6 +487,11 @@ class AuthorizationServer:
         """Whether the operator chooses the client's id, so that a registration can be repeated without harm."""
         return self.registration is not RegistrationKind.DYNAMIC
 
+    @property
+    def names_introspectors(self) -> bool:
+        """Whether a client can introspect only those tokens whose audience names it (Keycloak from 26.6.2 on)."""
+        return self.registration is RegistrationKind.KEYCLOAK
+
     def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether services of this namespace may use the server (Gateway API's `from`)."""
         return self.allowed.admit(namespace, labels, self.meta.namespace)
@@ -511,6 +529,15 @@ def timestamp(now: float) -> str:
 def seconds(text: str) -> float:
     """metav1.Time as seconds since the epoch."""
     return dt.datetime.fromisoformat(text).timestamp()
+
+
+_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_seconds(text: str) -> float:
+    """A duration of the CRDs (`1m30s`, `500ms`) in seconds."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
 
 
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:

@@ -85,6 +85,11 @@ class ServiceClient:
         return False
 
     @property
+    def rotation_request(self) -> str | None:
+        """Nothing rotates a caller's client."""
+        return None
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing of it may be changed: suspended, and not being deleted."""
         return self.suspend and self.meta.deletion_timestamp is None

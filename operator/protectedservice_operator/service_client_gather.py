@@ -5,6 +5,7 @@ from __future__ import annotations
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .gather import Gatherer
+from .registration.ledger import Record, Role
 from .resource import PROTECTED_SERVICE, SERVICE_CLIENT, Key, ProtectedService, Reference
 from .service_client import ServiceClient
 from .service_client_observed import Called, ObservedCaller
@@ -58,4 +59,11 @@ class CallerGatherer:
             reference=reference,
             audience_holder=gatherer.audiences.holder(service, reference, ledger),
             client_id=ledger.client_id if ledger is not None else None,
+            second_client_id=_second(ledger),
         )
+
+
+def _second(ledger: Record | None) -> str | None:
+    """The client that a rotation has beside the one in use, unless it is of no use."""
+    second = ledger.second if ledger is not None else None
+    return second.client_id if second is not None and second.role is not Role.SURPLUS else None

@@ -29,6 +29,7 @@ class Called:
     reference: Reference | None  # its AuthorizationServer
     audience_holder: str | None  # namespace/name of who has its audience, if that is another namespace's
     client_id: str | None
+    second_client_id: str | None = None  # during a rotation: it introspects, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,8 @@ class ObservedCaller:
         if self.server is None or self.server.registration is not RegistrationKind.KEYCLOAK:
             return ()
         called = (*self.consenting, *([self.audience_holder] if self.service.audience in self.audiences else []))
-        return tuple(sorted({one.client_id for one in called if one is not None and one.client_id is not None}))
+        ids = {id_ for one in called if one is not None for id_ in (one.client_id, one.second_client_id)}
+        return tuple(sorted(id_ for id_ in ids if id_ is not None))
 
     @property
     def barred(self) -> bool:

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     verification_interval: float = Field(default=21_600, ge=60)
     """Between two proofs of an unchanged service."""
 
+    drift_interval: float = Field(default=3_600, ge=60)
+    """Between two looks at a client at its authorization server."""
+
     orphan_sweep: Literal["report", "delete"] = "report"
     """What the sweep does about clients whose object is gone: report (events, metrics, log) or delete."""
 

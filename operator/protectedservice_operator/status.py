@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import reasons
+from . import plan_rotation, reasons
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
 from .observed import (
     Observed,
@@ -24,7 +24,7 @@ from .observed import (
 )
 from .proof import Verdict, duration
 from .registrant import Registrant
-from .registration.ledger import State
+from .registration.ledger import Role, State
 from .resource import (
     DEPLOYMENT,
     FINALIZER,
@@ -54,8 +54,12 @@ def status(observed: Observed, settings: Settings, settled: Mapping[str, Outcome
         "conditions": merge_conditions(old.get("conditions") or (), conditions, now),
     }
     result |= client_facts(observed)
-    if has_client(observed):
+    if has_client(observed) and observed.ledger is not None:
         result["url"] = service.url
+        if observed.ledger.rotated is not None:
+            result["rotatedAt"] = timestamp(observed.ledger.rotated)
+        if (planned := plan_rotation.next_rotation(observed)) is not None:
+            result["nextRotation"] = timestamp(planned)
     verification = _verification_status(observed, settings, conditions)
     if verification:
         result["verification"] = verification
@@ -83,7 +87,23 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
-    return composed(observed.service, told, settled, lambda final: _ready_condition(observed, settings, final))
+    aside = settled.get(reasons.ROTATION)
+    settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
+    conditions = composed(observed.service, told, settled, lambda final: _ready_condition(observed, settings, final))
+    rotating = _rotating_condition(observed, aside)
+    if rotating is not None:
+        status_, reason, message = rotating
+        generation = observed.service.meta.generation
+        conditions.append(
+            {
+                "type": reasons.ROTATING,
+                "status": status_,
+                "reason": reason,
+                "message": message,
+                "observedGeneration": generation,
+            }
+        )
+    return conditions
 
 
 def composed(
@@ -159,11 +179,33 @@ def client_told(observed: ObservedClient, settings: Settings) -> Told:
     if record.state is State.ORPHANED:
         return "False", reasons.PENDING, f"client {record.client_id} was left behind; the service has no client"
     wanted = wanted_metadata(observed, settings, record.tag_attempt).digest()
-    if record.state is not State.REGISTERED or record.metadata_digest != wanted:
+    if record.state not in (State.REGISTERED, State.ROTATING) or record.metadata_digest != wanted:
         return "False", reasons.PENDING, f"client {record.client_id} is being updated"
     if record.is_foreign:
         return "True", reasons.REGISTERED, f"client {record.client_id} is used as it is: the server registers nobody"
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
+
+
+def _rotating_condition(observed: Observed, obstacle: Outcome | None) -> Told | None:
+    """What a rotation does, or why the last one came to nothing. No part of Ready: the client in use serves on."""
+    record = observed.ledger
+    if record is None:
+        return None
+    client, second = record.client_id, record.second
+    if record.state is State.ROTATING:
+        text = f"a client is made to replace {client}"
+    elif second is not None and second.role is Role.NEXT:
+        text = f"client {second.client_id} is to replace {client}"
+    elif second is not None and second.role is Role.OLD:
+        text = f"client {client} is in use; {second.client_id} is deleted when its last token has expired"
+    elif record.rotation_refusal is not None:
+        text = f"client {client} serves on, another one is tried later: {record.rotation_refusal.message}"
+        return "False", reasons.ROTATION_GIVEN_UP, text
+    elif second is not None:
+        text = f"client {second.client_id} is deleted again"
+    else:
+        return None
+    return "True", reasons.ROTATING, text if obstacle is None else f"{text}; {obstacle.message}"
 
 
 def credentials_told(observed: ObservedClient, *, holds: bool) -> Told:

@@ -130,6 +130,52 @@ class Discard(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckClient(Step):
+    """Look whether the client is at the server as the ledger has it."""
+
+    metadata: ClientMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate(Step):
+    """Make a second client. `attempt` continues an interrupted attempt with the same key."""
+
+    request: str | None
+    attempt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpRotation(Step):
+    """Let an interrupted attempt at a second client go that cannot be continued. Counted as uncertain."""
+
+    request: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold(Step):
+    """Begin the wait for the last token of a second client, of at least so many seconds."""
+
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver(Step):
+    """Put the second client in the place of the one in use."""
+
+    metadata: ClientMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack(Step):
+    """Put the old client back in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndSecond(Step):
+    """Delete the second client at the server."""
+
+
+@dataclass(frozen=True, slots=True)
 class Release(Step):
     """Take the finalizer off."""
 

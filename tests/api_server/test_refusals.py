@@ -158,6 +158,11 @@ SERVICE_FAULTS = [
         id="labels of a Secret that somebody else writes",
     ),
     pytest.param(
+        {"spec.client": {"credentialsSecret": {"create": False}, "rotation": {"interval": "24h"}}},
+        "spec.client.rotation",
+        id="a rotation of credentials that somebody else brings",
+    ),
+    pytest.param(
         {"spec.client.credentialsSecret": {"create": "false"}},
         "spec.client.credentialsSecret.create",
         id="create as a text",
@@ -309,6 +314,14 @@ SERVICE_FAULTS = [
     pytest.param({"spec.validation.retries": -1}, "spec.validation.retries", id="a negative number of retries"),
     pytest.param({"spec.client.name": "n" * 51}, "spec.client.name", id="a display name of 51 characters"),
     pytest.param({"spec.client.deletionPolicy": "Keep"}, "spec.client.deletionPolicy", id="a policy that is none"),
+    pytest.param(
+        {"spec.client.rotation.interval": "59m"}, "spec.client.rotation.interval", id="a rotation within the hour"
+    ),
+    pytest.param(
+        {"spec.client.rotation.interval": "87601h"}, "spec.client.rotation.interval", id="a rotation after ten years"
+    ),
+    pytest.param({"spec.client.rotation.interval": "30d"}, "spec.client.rotation.interval", id="a rotation in days"),
+    pytest.param({"spec.client.rotation": {}}, "spec.client.rotation.interval", id="a rotation without an interval"),
     pytest.param({"spec.client.name": "a\nb"}, "spec.client.name", id="a line break in the display name"),
     pytest.param(
         {"spec.client.credentialsSecret.name": "My_Secret"},
@@ -652,6 +665,7 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
         pytest.param(SERVICE, {"spec.scopes": [f"{n:0>128}" for n in range(32)]}, id="32 scopes of 128 characters"),
         pytest.param(SERVICE, {"spec.scopes": ["https://a.example/read:all", "!~"]}, id="scopes like URLs"),
         pytest.param(SERVICE, {"spec.audience": "urn:example:orders"}, id="an audience that is a URN"),
+        pytest.param(SERVICE, {"spec.client.rotation.interval": "60m"}, id="a rotation every 60 minutes"),
         pytest.param(SERVICE, {"spec.validation.maxRevocationDelay": "0s"}, id="no revocation delay"),
         pytest.param(SERVICE, {"spec.validation.maxRevocationDelay": "3600s"}, id="an hour of delay in seconds"),
         pytest.param(SERVICE, {"spec.upstream.timeout": "1h"}, id="an hour for the upstream"),

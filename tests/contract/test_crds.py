@@ -65,6 +65,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.validation.revocationWebhook.secretName": "webhook",
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
+        "spec.client.rotation.interval": "24h",
         "spec.client.credentialsSecret.name": "other",
         "spec.client.credentialsSecret.create": False,
         "spec.client.credentialsSecret.keys.clientId": "ID",

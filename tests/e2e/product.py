@@ -270,7 +270,7 @@ class Product:
 
     def _learn(self, secret: Object) -> None:
         for key, value in (secret.get("data") or {}).items():
-            if key not in ("client_id", "registration_client_uri"):
+            if not key.endswith(("client_id", "registration_client_uri")):
                 text = base64.b64decode(value).decode(errors="replace")
                 self.seen[text] = f"{secret['metadata']['namespace']}/{secret['metadata']['name']} {key}"
 

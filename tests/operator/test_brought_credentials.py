@@ -229,6 +229,28 @@ async def test_the_secret_outlives_the_object_as_it_was(kind: str, policy: str) 
     )
 
 
+async def test_a_rotation_that_is_asked_for_leaves_brought_credentials_alone() -> None:
+    world = await ready("hydra")
+    note = {"protectedservice.dev/rotate": "now"}
+    world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["metadata"].update(annotations=note))
+    await world.later(600)
+
+    assert list(world.server.clients) == ["orders-client"]
+    assert world.server.created_total == 1
+    assert untouched(world)
+
+
+async def test_drift_is_not_repaired_at_a_client_that_is_somebody_elses_by_now() -> None:
+    world = await ready("hydra")
+    del world.server.clients["orders-client"]
+    stranger(world, "orders-client", None)
+    world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(scopes=["write"]))
+    await world.settle()
+
+    assert world.condition("orders", "ClientRegistered") == ("False", "ClientIdTaken")
+    assert world.server.clients["orders-client"].client_secret == "crm-secret-1"
+
+
 async def test_a_refused_secret_can_be_corrected_within_a_minute() -> None:
     world = await ready("hydra")
     world.server.fail_on(Operation.UPDATE, status=400, times=1)

@@ -382,16 +382,16 @@ async def test_a_namespace_that_the_authorization_server_does_not_allow_gets_no_
 
 
 async def test_in_steady_state_and_at_a_restart_nothing_is_written_and_nobody_called() -> None:
-    world = await calling()
+    world = await calling()  # its service's client is looked at each hour: test_client_drift.py asserts that rate
     await world.later(200)  # the AuthorizationServer counts its clients once a minute
-    writes, calls = len(world.writes()), [s for s in world.server.requests if s.operation != "metadata"]
+    writes, calls = len(world.writes()), [s for s in world.server.requests if s.operation not in ("metadata", "read")]
 
     await world.later(3600)
     world.restart()
     await world.settle()
 
     assert world.writes()[writes:] == []
-    assert [s for s in world.server.requests if s.operation != "metadata"] == calls
+    assert [s for s in world.server.requests if s.operation not in ("metadata", "read")] == calls
 
 
 @pytest.mark.parametrize("act", ["delete", "edit", "add a key", "take a label away"])

@@ -30,6 +30,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "workers": 16,
         "probe_interval": 30,
         "verification_interval": 21_600,
+        "drift_interval": 3_600,
         "orphan_sweep": "report",
         "orphan_sweep_interval": 3_600,
         "orphan_sweep_limit": 10,

@@ -24,6 +24,7 @@ import httpx
 
 from protectedservice_operator.authorization_servers import AuthorizationServers
 from protectedservice_operator.cache import Cache
+from protectedservice_operator.client_checks import ClientChecks
 from protectedservice_operator.errors import AdministratorMustAct, Conflict, Outcome, UserMustEdit, Wait
 from protectedservice_operator.events import Recorder
 from protectedservice_operator.metrics import Metrics
@@ -91,13 +92,14 @@ class World:
         kind: str = "dynamic",
         spec: Mapping[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
+        probe_interval: float = 30.0,
     ) -> None:
         """`kind`: dynamic, register-only, hydra, keycloak or none; `idempotency_honoured` is for the first two.
 
         `spec` describes a real server instead, which is called over the network: an AuthorizationServer's spec, and
         as `credential` what the registration Secret is to hold. `server` then knows nothing.
         """
-        self.now = START
+        self.now, self.probe_interval = START, probe_interval
         self.cluster = FakeCluster(lambda: dt.datetime.fromtimestamp(self.now, dt.UTC))
         for namespace in (OPERATOR_NAMESPACE, "tenant", "other"):
             self.cluster.add_namespace(namespace)
@@ -153,6 +155,7 @@ class World:
             clock=clock,
             wall=clock,
             jitter=lambda: 0.5,
+            probe_interval=self.probe_interval,
         )
         self.verifier = _Verifier(
             self.wake, clock=clock, wall=clock, sleep=self._sleep, jitter=lambda: 0.5, transport=self._pods()
@@ -190,6 +193,7 @@ class World:
             namespace=OPERATOR_NAMESPACE,
             wake=self.wake,
             metrics=self.metrics,
+            checks=ClientChecks(clock=clock, jitter=lambda: 0.5),
             wall=clock,
             clock=clock,
         )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..tenancy import OWN_PREFIX
 from .driver import Registration
-from .ledger import CHOSEN_CLIENT_ID
+from .ledger import CHOSEN_CLIENT_ID, SECOND_PREFIX
 
 # What can stand in a URL's path, a header and a tag of any server; never `.` or `..`.
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:@-]{0,127}")
@@ -63,4 +63,5 @@ def id_digest(registration: Registration) -> str:
 
 def names(ledger_digests: Mapping[str, str], digest: str) -> bool:
     """Whether a ledger entry of these digests holds a client of this id, or is about to make it."""
-    return digest in (ledger_digests.get("client_id"), ledger_digests.get(CHOSEN_CLIENT_ID))
+    held = ("client_id", f"{SECOND_PREFIX}client_id", CHOSEN_CLIENT_ID)
+    return digest in [ledger_digests.get(name) for name in held]

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from .. import reasons
-from ..errors import Conflict, UserMustEdit, Wait
+from ..errors import Conflict, UserMustEdit
 from ..events import Tell
 from ..resource import Meta
 from .connection import Connection
 from .driver import (
     AttemptSpent,
     ClientGone,
-    ClientState,
     Driver,
     Finder,
     HandleRefused,
     RegisteredOtherwise,
     Registration,
 )
-from .ledger import RETAINABLE, Entry, Record, State
+from .ledger import RETAINABLE, Entry, Record, State, has_second
 from .ledger_entries import LedgerEntries, is_manageable, moved, open_intent
 from .names import owner_uid
+from .second import SecondClients, delete_client
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Deregistrar:
 
     def __init__(self, entries: LedgerEntries) -> None:
         self._entries = entries
+        self._seconds = SecondClients(entries)
 
     async def start_deletion(self, owner: Meta) -> None:
         """Write down that the client is about to be deleted, and since when."""
@@ -62,6 +64,9 @@ class Deregistrar:
             await self._entries.report_uncertain(tell, "its object went while its registration was interrupted")
             await self._entries.forget(entry, version)
             return
+        if entry.record.state is State.ROTATING and not repeatable(entry.record):
+            await self._entries.report_uncertain(tell, "its object went while a rotation was interrupted")
+            entry = replace(entry.with_record(intent=None, uncertain=entry.record.uncertain + 1), chosen=None)
         changed = entry.with_record(state=State.DELETING, deletion_started=self._entries.wall())
         await self._entries.write(changed, version)
 
@@ -90,6 +95,8 @@ class Deregistrar:
         entry, version = found
         if entry.record.state is not State.DELETING:
             raise Conflict(reasons.DELETING, "the ledger entry is not being deleted")
+        if has_second(entry.record):
+            entry, version = await self._entries.shield(self._seconds.end(entry, version, connection, tell))
         if entry.record.intent is not None and not connection.driver.capabilities.caller_chosen_id:
             entry, version = await self._entries.shield(self._finish_intent(entry, version, connection.driver, tell))
             if entry.record.state is State.ORPHANED:
@@ -108,7 +115,7 @@ class Deregistrar:
             return
         if registration is not None and not await self._may_be_ours(entry, registration, connection.driver):
             registration = None
-        if registration is not None and not await self._delete_client(registration, connection):
+        if registration is not None and not await delete_client(registration, connection):
             what = f"Client {registration.client_id} is alive and its handle is lost"
             await self._orphan(entry, version, what, tell)
             return
@@ -135,7 +142,7 @@ class Deregistrar:
         found = await self._entries.read(owner.uid)
         if found is None or found[0].record.state is not State.DELETING or found[0].record.manageable:
             raise moved(owner)
-        entry, version = found
+        entry, version = await self._seconds.leave_behind(found[0], tell), found[1]
         await self._orphan(entry, version, f"{entry.record.server} cannot delete client {entry.record.client_id}", tell)
 
     async def _orphan(self, entry: Entry, version: str, what: str, tell: Tell) -> None:
@@ -160,28 +167,13 @@ class Deregistrar:
             if registration is None:
                 await self._entries.report_uncertain(tell, str(spent))
                 orphaned = entry.with_record(state=State.ORPHANED, intent=None, uncertain=entry.record.uncertain + 1)
-                return await self._entries.store(Entry(orphaned.record, None), version)
+                return await self._entries.store(replace(orphaned, registration=None), version)
         except (HandleRefused, ClientGone, UserMustEdit):
             # Of a PUT: the handle at hand is the last one there is. Of a POST: nothing was made.
             pass
         client_id = registration.client_id if registration else None
         record = entry.record.model_copy(update={"client_id": client_id, "intent": None})
-        return await self._entries.store(Entry(record, registration), version)
-
-    async def _delete_client(self, registration: Registration, connection: Connection) -> bool:
-        """True: the client is gone. False: it lives, and our handle is refused."""
-        try:
-            await connection.driver.delete(registration)
-        except ClientGone:
-            return True
-        except HandleRefused as refused:
-            state = await connection.tokens.probe(registration.client_id, registration.client_secret)
-            if state is ClientState.UNKNOWN:
-                text = f"the server refuses the handle of client {registration.client_id}, which may be alive or not"
-                raise Wait(reasons.HANDLE_LOST, text) from refused
-            # REFUSED: our own DELETE was recorded as started, and the server knows the client no more.
-            return state is ClientState.REFUSED
-        return True
+        return await self._entries.store(replace(entry, record=record, registration=registration), version)
 
     async def discard(self, owner: Meta) -> None:
         """Drop an entry that never had a client and has no attempt open."""

@@ -127,6 +127,20 @@ class Finder(Protocol):
         """The client of this id; None when there is none."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the server holds about a client of ours.
+
+    Attributes:
+        registration: with the handle as it is from now on: a GET may change the registration token (RFC 7592 section
+            3). To be stored before anything else.
+        differences: names of the metadata that are not as they should be; what the server does not tell differs not.
+    """
+
+    registration: Registration
+    differences: tuple[str, ...] = ()
+
+
 class ClientState(enum.Enum):
     """What a probe of the token endpoint showed about stored credentials."""
 
@@ -147,6 +161,12 @@ class Driver(Protocol):
         """Make the client. `attempt` is sent as `Idempotency-Key`: the same attempt gives the same client where the
         server honours it. With the capability `caller_chosen_id`, `chosen` is its id and secret: whatever there is by
         that id becomes that client. Deadline 10 s a call.
+        """
+
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """Compare what the server holds with `metadata` (RFC 7592 2.1); only with the capability `read`.
+
+        Raises HandleRefused or ClientGone where the handle is not good any more.
         """
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:

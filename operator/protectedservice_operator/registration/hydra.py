@@ -7,6 +7,7 @@ included, and keeps the secret unless one is sent; a client may only authenticat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from .driver import (
     ClientMetadata,
     FoundClient,
     MetadataRejected,
+    Reading,
     Registration,
     RegistrationRefused,
 )
@@ -85,6 +87,15 @@ class HydraAdmin:
             raise self._refusal("register", answer, chosen)
         return chosen
 
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """Compare. The secret is not told. Raises ClientGone, else as `register`."""
+        answer = await self._ask("read", "GET", self._client(registration), None)
+        if _is_gone(answer):
+            raise ClientGone(f"{self._remote.name} has no client {registration.client_id}")
+        if answer.status >= 400:
+            raise self._refusal("read", answer, registration)
+        return Reading(registration, _differences(answer.json or {}, _body(metadata, registration)))
+
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
         """Replace the client's metadata, and its secret by the one we hold. Raises ClientGone, else as `register`."""
         answer = await self._ask("update", "PUT", self._client(registration), _body(metadata, registration))
@@ -117,7 +128,7 @@ class HydraAdmin:
 
     async def _ask(self, operation: str, method: str, url: str, body: dict[str, Any] | None) -> Answer:
         answer = await self._remote.request(
-            operation, method, url, json=body, authorization=self._authorization, json_due=body is not None
+            operation, method, url, json=body, authorization=self._authorization, json_due=method != "DELETE"
         )
         if answer.status in (401, 403):
             raise RegistrationRefused(
@@ -148,6 +159,17 @@ class HydraAdmin:
 def _is_gone(answer: Answer) -> bool:
     """Hydra says 404 in JSON; a page is from something in front of it and says nothing about the client."""
     return answer.status == 404 and answer.json is not None
+
+
+def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which members are not as they should be; the order of scopes does not count. Hydra leaves empty ones out."""
+
+    def comparable(client: Mapping[str, Any], name: str) -> object:
+        value = client.get(name) or None
+        return sorted(value.split()) if name == "scope" and isinstance(value, str) else value
+
+    told = wanted.keys() - {"client_id", "client_secret"}
+    return tuple(sorted(name for name in told if comparable(held, name) != comparable(wanted, name)))
 
 
 def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from .driver import (
     ClientMetadata,
     FoundClient,
     MetadataRejected,
+    Reading,
     Registration,
     RegistrationRefused,
 )
@@ -107,6 +108,18 @@ class KeycloakAdmin:
         elif answer.status >= 400:
             raise self._refusal("register", answer, chosen)
         return chosen
+
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """Compare the client, its secret, its scope lists and its own client scope's mappers.
+
+        Raises ClientGone, else as `register`.
+        """
+        found = await self._find(registration.client_id)
+        if found is None:
+            await self._delete_scope(registration.client_id)
+            raise ClientGone(f"{self._remote.name} has no client {registration.client_id}")
+        own = (await self._scopes()).get(registration.client_id) or {}
+        return Reading(registration, _differences(found, own, metadata, registration))
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
         """Bring the client and its scopes to `metadata`, its secret to the one we hold.
@@ -393,3 +406,22 @@ def _mappers(client_id: str, metadata: ClientMetadata) -> list[dict[str, Any]]:
         }
         for name, config in wanted
     ]
+
+
+def _differences(
+    found: Mapping[str, Any], scope: Mapping[str, Any], metadata: ClientMetadata, registration: Registration
+) -> tuple[str, ...]:
+    """Which of a client's members are not as they should be, by Keycloak's names."""
+    wanted = _body(metadata, registration)
+    attributes = found.get("attributes") or {}
+    differs = [name for name in wanted if name != "attributes" and found.get(name) != wanted[name]]
+    differs += [name for name, value in wanted["attributes"].items() if attributes.get(name) != value]
+    if set(found.get("optionalClientScopes") or ()) != set(metadata.scopes):
+        differs.append("optionalClientScopes")
+    if registration.client_id not in (found.get("defaultClientScopes") or ()):
+        differs.append("defaultClientScopes")
+    have = {mapper.get("name"): mapper.get("config") or {} for mapper in scope.get("protocolMappers") or ()}
+    mappers = {mapper["name"]: mapper["config"] for mapper in _mappers(registration.client_id, metadata)}
+    if have.keys() != mappers.keys() or any(not have[name].items() >= mappers[name].items() for name in mappers):
+        differs.append("protocolMappers")
+    return tuple(differs)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from .. import reasons
 from ..cache import Cache
 from ..cluster_api import ClusterApi
-from ..errors import AlreadyExists, ClusterUnavailable, Conflict, NotFound
+from ..errors import AdministratorMustAct, AlreadyExists, ClusterUnavailable, Conflict, NotFound, UserMustEdit
 from ..events import Tell
 from ..resource import (
     COMPONENT_LEDGER,
@@ -25,8 +25,8 @@ from ..resource import (
     SECRET,
     Meta,
 )
-from .driver import ClientMetadata, Driver, Registration
-from .ledger import Entry, secret_name
+from .driver import ClientMetadata, Driver, Registration, RegistrationRefused
+from .ledger import Entry, Refusal, secret_name
 
 T = TypeVar("T")
 
@@ -113,6 +113,18 @@ class LedgerEntries:
         self._uncertain()
         text = f"A client may be left at the authorization server: {what}; look for clients with this object's tag"
         await tell("Warning", reasons.REGISTRATION_UNCERTAIN, text)
+
+    def refusal(self, intent: ClientMetadata, outcome: UserMustEdit | AdministratorMustAct) -> Refusal | None:
+        """What to remember of a server's no to these metadata."""
+        if isinstance(outcome, RegistrationRefused):
+            return None  # that concerns the whole server, and is remembered there
+        return Refusal(
+            digest=intent.digest(),
+            reason=outcome.reason,
+            message=outcome.message,
+            user_must_edit=isinstance(outcome, UserMustEdit),
+            at=self.wall(),
+        )
 
     async def shield(self, step: Coroutine[Any, Any, T]) -> T:
         """Run a step that must end once it has begun, whatever happens to its caller."""

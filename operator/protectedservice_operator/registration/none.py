@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .driver import Capabilities, ClientMetadata, Registration
+from .driver import Capabilities, ClientMetadata, Reading, Registration
 
 
 class NoRegistration:
@@ -19,6 +19,10 @@ class NoRegistration:
         if chosen is None:
             raise ValueError("a client of a server at which nobody registers is brought")
         return chosen
+
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """What was brought: nobody can be asked."""
+        return Reading(registration)
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
         """Nothing is told to the server."""

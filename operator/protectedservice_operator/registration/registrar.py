@@ -31,7 +31,6 @@ from .driver import (
     HandleRefused,
     RegisteredOtherwise,
     Registration,
-    RegistrationRefused,
 )
 from .ledger import Entry, Intent, Record, Refusal, State
 from .ledger_entries import LedgerEntries, is_manageable, moved, open_intent
@@ -70,12 +69,14 @@ class Registrar:
         attempt: str | None,
         abandoned: bool,
         brought: Registration | None = None,
+        rotation_request: str | None = None,
     ) -> None:
         """Make the client of `owner`, an object of this kind.
 
         `attempt` continues that intent; `abandoned` gives an older one up.
 
         `brought`: the id and secret that the client is to have, where the owner brings them.
+        `rotation_request`: what a first registration serves at the same time, so that a new client is not rotated.
 
         Raises what the driver raises, and Conflict when the ledger is not as the plan saw it.
         """
@@ -86,7 +87,15 @@ class Registrar:
             await self._entries.report_uncertain(tell, what)
         if attempt is None:
             entry, version = await self._open_intent(
-                owner, kind, server, metadata, found, abandoned=abandoned, chooses=chooses, brought=brought
+                owner,
+                kind,
+                server,
+                metadata,
+                found,
+                abandoned=abandoned,
+                chooses=chooses,
+                brought=brought,
+                rotation_request=rotation_request,
             )
             earlier = found[0].chosen if found is not None else None
             if brought is not None and earlier is not None and earlier.client_id != brought.client_id:
@@ -113,6 +122,7 @@ class Registrar:
         abandoned: bool,
         chooses: bool,
         brought: Registration | None,
+        rotation_request: str | None,
     ) -> tuple[Entry, str]:
         attempt = self._attempt()
         chosen = Registration(client_id(owner.uid, attempt[:8]), new_secret()) if chooses else None
@@ -135,6 +145,7 @@ class Registrar:
                 tag_attempt=attempt[:8],
                 intent=intent,
                 brought=brought is not None,
+                rotation_request=rotation_request,
             )
             return await self._entries.write(Entry(record, chosen=chosen), None)
         entry, version = found
@@ -168,7 +179,7 @@ class Registrar:
         try:
             registration = await connection.driver.register(intent, entry.record.attempt, entry.chosen)
         except RegisteredOtherwise as otherwise:
-            registration, fault = otherwise.registration, self._refusal(intent, otherwise)
+            registration, fault = otherwise.registration, self._entries.refusal(intent, otherwise)
         except AttemptSpent as spent:
             await self._give_up(entry, version, tell, spent)
             return
@@ -180,7 +191,7 @@ class Registrar:
             # Refused: this request made nothing. An intent of an earlier pass stays open all the same: its own request
             # may have gone through before, say, the credential was changed.
             if fresh:
-                await self._idle(entry, version, self._refusal(intent, refused))
+                await self._idle(entry, version, self._entries.refusal(intent, refused))
             raise
         stored = entry.with_record(
             state=State.REGISTERED,
@@ -195,27 +206,16 @@ class Registrar:
             refusal=None,
             fault=fault,
         )
-        await self._entries.store(Entry(stored.record, registration), version)
+        await self._entries.store(replace(stored, registration=registration, chosen=None), version)
 
     async def _give_up(self, entry: Entry, version: str, tell: Tell, spent: AttemptSpent) -> None:
         """The server has an answer to this attempt and will not tell it again: whatever it made is out of reach."""
         await self._entries.report_uncertain(tell, str(spent))
         record = entry.record.model_copy(update={"uncertain": entry.record.uncertain + 1})
-        await self._idle(Entry(record, entry.registration), version)
+        await self._idle(replace(entry, record=record, chosen=None), version)
 
     async def _idle(self, entry: Entry, version: str, refusal: Refusal | None = None) -> None:
         await self._entries.store(entry.with_record(state=State.IDLE, intent=None, refusal=refusal), version)
-
-    def _refusal(self, intent: ClientMetadata, outcome: UserMustEdit | AdministratorMustAct) -> Refusal | None:
-        if isinstance(outcome, RegistrationRefused):
-            return None  # that concerns the whole server, and is remembered there
-        return Refusal(
-            digest=intent.digest(),
-            reason=outcome.reason,
-            message=outcome.message,
-            user_must_edit=isinstance(outcome, UserMustEdit),
-            at=self._entries.wall(),
-        )
 
     # --- update ------------------------------------------------------------------------------------------------------
 
@@ -258,15 +258,16 @@ class Registrar:
         try:
             registration = await connection.driver.update(registration, intent, entry.record.attempt)
         except RegisteredOtherwise as otherwise:
-            registration, fault = otherwise.registration, self._refusal(intent, otherwise)
+            registration, fault = otherwise.registration, self._entries.refusal(intent, otherwise)
         except (UserMustEdit, AdministratorMustAct) as refused:
-            refusal = self._refusal(intent, refused)
+            refusal = self._entries.refusal(intent, refused)
             kept = replace(entry, chosen=None).with_record(state=State.REGISTERED, intent=None, refusal=refusal)
             await self._entries.store(kept, version)
             raise
         except (HandleRefused, ClientGone, AttemptSpent) as lost:
             await self._replace_client(entry, version, connection, tell, certainly_gone=isinstance(lost, ClientGone))
             return
+        drifted = ", ".join(entry.record.drifted)
         stored = entry.with_record(
             state=State.REGISTERED,
             audiences=intent.audiences,
@@ -275,9 +276,15 @@ class Registrar:
             intent=None,
             refusal=None,
             fault=fault,
+            drifted=(),
         )
-        await self._entries.store(Entry(stored.record, registration), version)
-        if not entry.record.is_foreign:
+        await self._entries.store(replace(stored, registration=registration, chosen=None), version)
+        if drifted:
+            text = (
+                f"Put client {registration.client_id} right at {entry.record.server}: {drifted} had been changed there"
+            )
+            await tell("Normal", reasons.CLIENT_DRIFT_REPAIRED, text)
+        elif not entry.record.is_foreign:
             text = f"Updated client {registration.client_id} at {entry.record.server}"
             await tell("Normal", reasons.CLIENT_UPDATED, text)
 
@@ -303,4 +310,5 @@ class Registrar:
                 tell, f"client {registration.client_id} {alive}; a new one takes its place"
             )
         uncertain = entry.record.uncertain + (not certainly_gone)
-        await self._entries.store(entry.with_record(state=State.IDLE, intent=None, uncertain=uncertain), version)
+        idle = entry.with_record(state=State.IDLE, intent=None, uncertain=uncertain, drifted=())
+        await self._entries.store(idle, version)
