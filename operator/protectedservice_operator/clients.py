@@ -7,9 +7,11 @@ the AuthorizationServer what came of it.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from . import reasons, steps
 from .authorization_servers import AuthorizationServers, Connection
+from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, ServerUnavailable
@@ -17,11 +19,14 @@ from .events import Recorder, Tell
 from .gather import Gatherer, ledger_record
 from .metrics import Metrics
 from .observed import ObservedClient, Settings, wanted_metadata
+from .registration.brought import id_digest as digest
 from .registration.deregistrar import Deregistrar
-from .registration.driver import RegistrationRefused
-from .registration.ledger import State, has_second, secret_name
+from .registration.driver import Registration, RegistrationRefused
+from .registration.ledger import CHOSEN_CLIENT_ID, State, has_second, secret_name
+from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.rotator import Rotator
+from .registration.withdrawals import note_withdrawal
 from .resource import AUTHORIZATION_SERVER, OWNERS, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
@@ -29,10 +34,12 @@ logger = logging.getLogger(__name__)
 ClientStep = (
     steps.Register
     | steps.Update
+    | steps.NoteWithdrawal
     | steps.StartDeletion
     | steps.Unregister
     | steps.Retain
     | steps.LeaveBehind
+    | steps.ForgetForeign
     | steps.Abandon
     | steps.Discard
 )
@@ -49,6 +56,8 @@ class Clients:
         registrar: Registrar,
         deregistrar: Deregistrar,
         rotator: Rotator,
+        entries: LedgerEntries,
+        brought: BroughtCredentials,
         events: Recorder,
         gatherer: Gatherer,
         settings: Settings,
@@ -57,7 +66,8 @@ class Clients:
         metrics: Metrics | None = None,
     ) -> None:
         self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
-        self._registrar, self._deregistrar, self._rotator, self._gatherer = registrar, deregistrar, rotator, gatherer
+        self._registrar, self._deregistrar, self._rotator, self._entries = registrar, deregistrar, rotator, entries
+        self._gatherer, self._brought = gatherer, brought
         self._settings, self._namespace, self._metrics = settings, namespace, metrics
 
     async def act(self, step: ClientStep, observed: ObservedClient, tell: Tell) -> None:
@@ -69,12 +79,16 @@ class Clients:
                 await self._update(step, observed, tell)
             case steps.Unregister():
                 await self._unregister(observed, tell)
+            case steps.NoteWithdrawal():
+                await note_withdrawal(self._entries, observed.service.meta, step.since)
             case steps.StartDeletion():
                 await self._deregistrar.start_deletion(observed.service.meta)
             case steps.Retain():
                 await self._deregistrar.retain(observed.service.meta)
             case steps.LeaveBehind():
                 await self._deregistrar.leave_behind(observed.service.meta, tell)
+            case steps.ForgetForeign():
+                await self._deregistrar.forget_foreign(observed.service.meta)
             case steps.Abandon():
                 await self._deregistrar.abandon(observed.service.meta, tell)
             case steps.Discard():
@@ -94,17 +108,10 @@ class Clients:
             raise TypeError("a connection without an AuthorizationServer")
         self._servers.claim_trial(server)
         try:
-            await self._registrar.register(
-                service.meta,
-                service.kind.kind,
-                str(server.reference),
-                lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
-                connection,
-                tell,
-                attempt=step.attempt,
-                abandoned=step.abandoned,
-                rotation_request=service.rotation_request,
-            )
+            if service.brings_credentials:
+                await self._register_brought(step, observed, connection, tell)
+            else:
+                await self._register_at(step, observed, connection, tell, None)
         except RegistrationRefused as refused:
             self._servers.registration_refused(server, refused)
             raise
@@ -115,11 +122,52 @@ class Clients:
         self._count_registration("register")
         logger.info("Registered a client for %s at %s", service.key, server.reference)
 
+    async def _register_brought(
+        self, step: steps.Register, observed: ObservedClient, connection: Connection, tell: Tell
+    ) -> None:
+        """An upsert takes over whatever has the id: so first make sure that nobody else does, here and there."""
+        brought = await self._brought.read(observed.service)
+        with self._brought.claim(observed.service, brought.client_id):
+            await self._brought.check_server(observed.service, brought.client_id, connection.driver)
+            # An attempt that was interrupted before is no reason to keep what it was to make: its id may be another.
+            attempt = step.attempt if observed.ledger_digests.get(CHOSEN_CLIENT_ID) == digest(brought) else None
+            given_up = step.abandoned or (step.attempt is not None and attempt is None)
+            again = replace(step, attempt=attempt, abandoned=given_up)
+            await self._register_at(again, observed, connection, tell, brought)
+
+    async def _register_at(
+        self,
+        step: steps.Register,
+        observed: ObservedClient,
+        connection: Connection,
+        tell: Tell,
+        brought: Registration | None,
+    ) -> None:
+        if observed.server is None:
+            raise TypeError("a connection without an AuthorizationServer")
+        await self._registrar.register(
+            observed.service.meta,
+            observed.service.kind.kind,
+            str(observed.server.reference),
+            lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
+            connection,
+            tell,
+            attempt=step.attempt,
+            abandoned=step.abandoned,
+            brought=brought,
+            rotation_request=observed.service.rotation_request,
+        )
+
     async def _update(self, step: steps.Update, observed: ObservedClient, tell: Tell) -> None:
         service = observed.service
         connection = await self._connection(observed)
         try:
-            await self._registrar.update(service.meta, step.metadata, connection, tell, attempt=step.attempt)
+            brought = await self._brought.read(service) if step.brought and step.attempt is None else None
+            if service.brings_credentials and observed.ledger is not None and observed.ledger.client_id is not None:
+                await self._brought.check_server(service, observed.ledger.client_id, connection.driver)
+            await self._registrar.update(
+                service.meta, step.metadata, connection, tell, attempt=step.attempt, brought=brought
+            )
         except ServerUnavailable:
             if observed.server is not None:
                 self._servers.suspected(observed.server)

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import reasons
 from .authorization_servers import AuthorizationServers
+from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .client_checks import ClientChecks
 from .observed import Observed, Projection, Settings
@@ -45,11 +46,13 @@ class Gatherer:
         cache: Cache,
         servers: AuthorizationServers,
         verifier: Verifier,
+        brought: BroughtCredentials,
         checks: ClientChecks,
         settings: Settings,
         namespace: str,
     ) -> None:
-        self._cache, self._servers, self._verifier, self._checks = cache, servers, verifier, checks
+        self._cache, self._servers, self._verifier = cache, servers, verifier
+        self._brought, self._checks = brought, checks
         self._settings, self._namespace = settings, namespace
         self._audiences: Audiences | None = None
 
@@ -78,6 +81,7 @@ class Gatherer:
             ledger=ledger,
             ledger_digests=self.ledger_digests(service),
             projection=self.projection(service),
+            brought=self._brought.known(service),
             children={
                 (entry.kind, entry.name): entry.body()
                 for entry in self._cache.owned_by(meta.uid)

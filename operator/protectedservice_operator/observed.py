@@ -29,6 +29,7 @@ from .resource import (
     Kind,
     ProtectedService,
     Reference,
+    RegistrationKind,
     find_condition,
 )
 
@@ -56,6 +57,16 @@ class Projection:
     digests: Mapping[str, str]
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What a service brings for its client: digests of values, never a secret; or why that cannot be used."""
+
+    fault: str | None = None
+    client_id: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)  # of client_id and client_secret
+    taken: bool = False  # another object's client has this id
 
 
 class ObservedClient(Protocol):
@@ -94,6 +105,14 @@ class ObservedClient(Protocol):
         """That the client is to have."""
 
     @property
+    def refused_scopes(self) -> tuple[str, ...]:
+        """That it asks for and that its AuthorizationServer does not let its namespace ask for."""
+
+    @property
+    def brought(self) -> Brought | None:
+        """What the object brings for its client, where it does."""
+
+    @property
     def audiences(self) -> tuple[str, ...]: ...
 
     @property
@@ -128,6 +147,7 @@ class Observed:
     ledger: Record | None = None
     ledger_digests: Mapping[str, str] = field(default_factory=dict)
     projection: Projection | None = None
+    brought: Brought | None = None  # where the service brings its credentials
     children: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)  # owned by this service
     pods: tuple[Pod, ...] = ()
     mounted_config_maps: frozenset[str] = frozenset()
@@ -139,12 +159,30 @@ class Observed:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """That the client is to have."""
-        return self.service.scopes
+        """That the client is to have: those of spec that it may have."""
+        refused = self.refused_scopes
+        return tuple(scope for scope in self.service.scopes if scope not in refused)
+
+    @property
+    def refused_scopes(self) -> tuple[str, ...]:
+        """Those of spec that the AuthorizationServer does not let this namespace ask for."""
+        if self.server is None:
+            return ()
+        return self.server.refused_scopes(self.service.scopes, self.service.meta.namespace, self.namespace_labels)
+
+    @property
+    def is_to_be_narrowed(self) -> bool:
+        """Whether there is a client that keeps some of spec's scopes and loses the others."""
+        record = self.ledger
+        if record is None or record.client_id is None or record.state in (State.DELETING, State.ORPHANED):
+            return False
+        return bool(self.refused_scopes) and bool(self.scopes)
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """That the client's tokens may be meant for."""
+        """That the client's tokens may be meant for. What somebody else holds is not asked for, whatever changes."""
+        if self.audience_holder is not None:
+            return () if self.ledger is None else self.ledger.audiences
         return () if self.service.audience is None else (self.service.audience,)
 
     @property
@@ -155,12 +193,14 @@ class Observed:
     @property
     def barred(self) -> bool:
         """Whether what is asked for is such that there can be no client."""
-        return self.audience_holder is not None or upstream_is_itself(self.service)
+        ungranted = bool(self.refused_scopes) and not self.is_to_be_narrowed
+        return self.audience_holder is not None or upstream_is_itself(self.service) or ungranted
 
     @property
     def retains_client(self) -> bool:
-        """Whether its client stays when the object goes."""
-        return self.service.retains_client
+        """Whether its client stays when the object goes: never with what it may not have any more."""
+        allowed = self.server is None or self.server.allows(self.service.meta.namespace, self.namespace_labels)
+        return self.service.retains_client and allowed and not self.refused_scopes
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -181,6 +221,8 @@ def wanted_metadata(observed: ObservedClient, settings: Settings, attempt8: str)
     )
     if observed.server is None:
         return metadata
+    if observed.server.registration is RegistrationKind.NONE:
+        return ClientMetadata(mark, (), tag=mark)  # the client is as it is: nothing of spec is told to the server
     if observed.server.names_introspectors:
         metadata = replace(metadata, peers=(*metadata.peers, *_peers(observed.ledger, attempt8)))
     return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
@@ -286,6 +328,13 @@ def projected(observed: Observed, settings: Settings) -> bool:
 def projects(observed: ObservedClient, keys: Mapping[str, str]) -> bool:
     """Whether the tenant's Secret is ours, and holds under these keys alone what the ledger and the facts say."""
     projection, ledger = observed.projection, observed.ledger_digests
+    if observed.service.brings_credentials:
+        brought = observed.brought
+        return (
+            brought is not None
+            and brought.fault is None
+            and all(brought.digests[name] == ledger.get(name) for name in (CLIENT_ID, CLIENT_SECRET))
+        )
     values = {**{name: hashlib.sha256(fact.encode()).hexdigest() for name, fact in observed.facts.items()}, **ledger}
     metadata = manifests.credentials_metadata(observed.service)
     return (

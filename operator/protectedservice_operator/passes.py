@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from . import plan_deletion, reasons, steps
+from . import plan_brought, plan_deletion, plan_withdrawal, reasons, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
@@ -77,6 +77,9 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
     def find(self, key: Key) -> Owner | None:
         """The object as the watch last showed it."""
 
+    async def learn(self, service: Owner) -> None:
+        """Read what no watch shows and its plan may look at."""
+
     @abc.abstractmethod
     def observe(self, service: Owner) -> Seen:
         """Everything its plan may look at."""
@@ -111,6 +114,7 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
     async def _pass(self, key: Key, service: Owner) -> float | None:
         settled: dict[str, Outcome] = {}
         await self._servers.learn(self._gatherer.server_of(service))
+        await self.learn(service)
         for _ in range(STEP_LIMIT):
             observed = self.observe(service)
             found = self.next_step(observed, settled)
@@ -159,9 +163,20 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
         for kind in (Wait, AdministratorMustAct, UserMustEdit):
             for outcome in settled.values():
                 if isinstance(outcome, kind):
-                    outcome.at_latest = plan_deletion.seconds_until_release(observed, self._settings, self._wall())
+                    outcome.at_latest = self._at_latest(observed)
                     raise outcome
-        return self.next_look(observed)
+        due = (self.next_look(observed), self._at_latest(observed))
+        return min((seconds for seconds in due if seconds is not None), default=None)
+
+    def _at_latest(self, observed: Seen) -> float | None:
+        """Seconds after which time alone changes what is to be done."""
+        now = self._wall()
+        due = (
+            plan_deletion.seconds_until_release(observed, self._settings, now),
+            plan_withdrawal.due(observed, now),
+            plan_brought.due(observed),
+        )
+        return min((seconds for seconds in due if seconds is not None), default=None)
 
     async def _act(self, step: steps.Step, observed: Seen) -> None:
         logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
@@ -202,7 +217,7 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
                 tell = self._events.about(AUTHORIZATION_SERVER, observed.server.meta)
                 await tell("Warning", reasons.CLIENT_ORPHANED, text)
             logger.warning("%s", text)
-        if step.disown:
+        if step.disown and not observed.service.brings_credentials:
             await self._children.disown(observed)
         if record is not None and record.state is State.RETAINED:
             text = (

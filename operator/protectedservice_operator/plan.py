@@ -7,7 +7,8 @@ prerequisites and returns a `Step` to take, a `Blocked` that says who must act, 
     resolve ── finalizer ── register ── (update) ── project ── workload ── prove
 
 What to do for one that is being deleted stands in `plan_deletion.py`, for another client in the place of the one in use
-in `plan_rotation.py`.
+in `plan_rotation.py`, for one whose AuthorizationServer serves it no more in `plan_withdrawal.py`, for one that brings
+its credentials in `plan_brought.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from . import plan_deletion, plan_rotation, reasons
+from . import plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
@@ -77,10 +78,10 @@ _OPTIONAL: Final = (HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET)
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
     """The first thing that is not as it should be, leaving out the phases that were settled in this pass.
 
-    Of a suspended service only its deletion.
+    Of a suspended service only its deletion, and the end of a client that it may not have any more.
     """
     if observed.service.at_rest:
-        return None
+        return first(_CHECKS_AT_REST, observed, settings, now, settled)
     checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
     return first(checks, observed, settings, now, settled)
 
@@ -124,7 +125,7 @@ def server_unresolved(observed: ObservedClient, settings: Settings, now: float) 
     if not observed.server.allows(observed.service.meta.namespace, observed.namespace_labels):
         text = (
             f"AuthorizationServer {reference} does not allow namespace {observed.service.meta.namespace}; "
-            "ask its owner to extend spec.allowedNamespaces"
+            f"ask its owner to extend spec.allowedNamespaces{plan_withdrawal.fate(observed)}"
         )
         return Blocked(phase, AdministratorMustAct(reasons.NOT_ALLOWED, text))
     return None
@@ -147,6 +148,19 @@ def _audience_taken(observed: Observed, settings: Settings, now: float) -> Block
     return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.AUDIENCE_TAKEN, text))
 
 
+def scope_not_allowed(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
+    """Comes after the client was narrowed to what it may have: what was withdrawn is withdrawn, told or not."""
+    refused = observed.refused_scopes
+    if not refused:
+        return None
+    text = (
+        f"AuthorizationServer {observed.reference} does not let namespace {observed.service.meta.namespace} ask for "
+        f"scope {', '.join(refused)}; edit the scopes, or ask its owner to extend spec.allowedScopes"
+        f"{plan_withdrawal.fate(observed)}"
+    )
+    return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.SCOPE_NOT_ALLOWED, text))
+
+
 def _finalizer_missing(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if FINALIZER in observed.service.meta.finalizers or not _may_register(observed, settings):
         return None
@@ -167,7 +181,7 @@ def _client_unregistered(observed: ObservedClient, settings: Settings, now: floa
         return Register(phase, "there is no client")
     if record.state in (State.IDLE, State.ORPHANED):
         wanted = wanted_metadata(observed, settings, record.tag_attempt)
-        if (refusal := _refusal_in_force(record, wanted, now)) is not None:
+        if (refusal := _refusal_in_force(observed, record, wanted, now)) is not None:
             return Blocked(phase, refusal)
         return Register(phase, "the service's client is to be made anew")
     age = now - record.attempt_started
@@ -193,24 +207,38 @@ def _server_changed(observed: ObservedClient, settings: Settings, now: float) ->
 
 
 def client_outdated(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
+    return _update(observed, settings, now, permitted=_may_register(observed, settings))
+
+
+def _scope_outlives_permission(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    """A client that keeps some of its scopes loses the others, whatever else of its spec is in the way."""
+    if not observed.is_to_be_narrowed or server_changed(observed):
+        return None
+    found = _update(observed, settings, now, permitted=bool(plan_withdrawal.permitted(observed, settings)))
+    return found if isinstance(found, Step) else None
+
+
+def _update(observed: ObservedClient, settings: Settings, now: float, *, permitted: bool) -> Step | Blocked | None:
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
         return None
     metadata = wanted_metadata(observed, settings, record.tag_attempt)
-    if record.state is State.REGISTERED and record.metadata_digest == metadata.digest():
+    other_secret = plan_brought.secret_changed(observed)
+    if record.state is State.REGISTERED and record.metadata_digest == metadata.digest() and not other_secret:
         return None if record.fault is None else Blocked(phase, UserMustEdit(record.fault.reason, record.fault.message))
-    if not _may_register(observed, settings):
+    if not permitted:
         return None
-    if record.state is State.REGISTERED and (refusal := _refusal_in_force(record, metadata, now)) is not None:
+    if record.state is State.REGISTERED and (refusal := _refusal_in_force(observed, record, metadata, now)) is not None:
         return Blocked(phase, refusal)
     if observed.unreachable is not None:
         return Blocked(phase, observed.unreachable)
     attempt = record.attempt if record.state is State.UPDATING else None
-    return Update(phase, "the client's metadata differ from spec", metadata, attempt=attempt)
+    why = "the client's metadata differ from spec" if not other_secret else "another secret is brought"
+    return Update(phase, why, metadata, attempt=attempt, brought=other_secret)
 
 
 def _projection_differs(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
-    if not has_client(observed) or projected(observed, settings):
+    if not has_client(observed) or projected(observed, settings) or observed.service.brings_credentials:
         return None
     if "client_secret" not in observed.ledger_digests:
         text = "the authorization server gave the client no secret; see ClientRegistered"
@@ -282,7 +310,9 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
     template = wanted_template(observed, settings)
     if template is None or not settings.verification or observed.service.scaled_to_zero or observed.proof_running:
         return None
-    if not workload_available(observed, settings) or observed.unreachable is not None:
+    if not workload_available(observed, settings) or observed.unreachable is not None or observed.refused_scopes:
+        return None
+    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED):
         return None
     if proved_template(observed) == template and not observed.proof_due:
         return None
@@ -291,6 +321,7 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
     return Prove(reasons.VERIFIED, "this template's pods have not been proved", template)
 
 
+_CHECKS_AT_REST: Final[tuple[Check, ...]] = (*plan_withdrawal.CHECKS, _scope_outlives_permission)
 # How a client comes into being and is kept, whatever kind of object it is registered for.
 CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     _finalizer_missing,
@@ -299,10 +330,13 @@ CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     client_outdated,
 )
 _CHECKS: Final[tuple[Check, ...]] = (
+    *_CHECKS_AT_REST,
     server_unresolved,
     _upstream_is_the_service_itself,
     _audience_taken,
+    *plan_brought.CHECKS,
     *CLIENT_CHECKS,
+    scope_not_allowed,
     *plan_rotation.BEFORE_PROJECTION,
     _projection_differs,
     _child_unwanted,
@@ -316,18 +350,24 @@ _CHECKS: Final[tuple[Check, ...]] = (
 # --- shared by the checks -----------------------------------------------------------------------------------------
 
 
-def _refusal_in_force(record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
+def _refusal_in_force(observed: ObservedClient, record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
     """The server's answer to this very question, as long as asking again makes no sense."""
     refusal = record.refusal
     if refusal is None or refusal.digest != metadata.digest():
         return None
     outcome = UserMustEdit if refusal.user_must_edit else AdministratorMustAct
-    holds = REFUSAL_HOLDS if refusal.user_must_edit else ADMINISTRATOR_RETRY
+    # What is brought is no part of the digest: it may have been corrected since.
+    long = refusal.user_must_edit and not observed.service.brings_credentials
+    holds = REFUSAL_HOLDS if long else ADMINISTRATOR_RETRY
     return outcome(refusal.reason, refusal.message) if now - refusal.at < holds else None
 
 
 def _may_register(observed: ObservedClient, settings: Settings) -> bool:
-    return server_unresolved(observed, settings, 0) is None and not observed.barred
+    return (
+        server_unresolved(observed, settings, 0) is None
+        and not observed.barred
+        and plan_brought.obstacle(observed, settings) is None
+    )
 
 
 def _was_wanted(observed: Observed, kind: Kind, manifest: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:

@@ -21,6 +21,7 @@ from .steps import (
     ClientCheck,
     Discard,
     EndSecond,
+    ForgetForeign,
     GiveUpRotation,
     LeaveBehind,
     Release,
@@ -109,7 +110,7 @@ def _kept_client_half_updated(observed: ObservedClient, settings: Settings, now:
 
 def _client_kept(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     record = observed.ledger
-    if not observed.retains_client or record is None or record.client_id is None:
+    if not observed.retains_client or record is None or record.client_id is None or record.is_foreign:
         return None
     if record.state not in RETAINABLE:
         return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client
@@ -158,6 +159,8 @@ def _client_not_deleted(observed: ObservedClient, settings: Settings, now: float
     phase = reasons.CLIENT_REGISTERED
     if observed.ledger is None or observed.ledger.state is not State.DELETING:
         return None
+    if observed.ledger.is_foreign:
+        return ForgetForeign(phase, "the client was made by other hands and is theirs")
     if not observed.ledger.manageable:
         return LeaveBehind(phase, "the server offers no way to delete the client")
     if observed.server is None:

@@ -89,8 +89,8 @@ def _rotation_due(observed: Observed, settings: Settings, now: float) -> Step | 
     record = observed.ledger
     if record is None or not _is_whole(observed, settings, record):
         return None
-    if observed.unreachable is not None or observed.refused is not None:
-        return None
+    if observed.unreachable is not None or observed.refused is not None or observed.service.brings_credentials:
+        return None  # whoever brings credentials rotates them
     request = observed.service.rotation_request
     asked = request is not None and request != record.rotation_request
     planned = next_rotation(observed)
@@ -169,5 +169,6 @@ def _is_allowed(observed: Observed, settings: Settings) -> bool:
         and server.meta.namespace in settings.honoured_namespaces
         and server.allows(namespace, observed.namespace_labels)
         and observed.audience_holder is None
+        and (not observed.refused_scopes or observed.is_to_be_narrowed)
         and not server_changed(observed)
     )

@@ -53,6 +53,11 @@ NOT_PROBED: Final = "AuthorizationServerNotProbed"
 SERVER_NOT_FOUND: Final = "AuthorizationServerNotFound"  # name one that exists, or ask for a default
 NO_DEFAULT_SERVER: Final = "NoDefaultAuthorizationServer"  # set authorizationServerRef
 NOT_ALLOWED: Final = "NotAllowed"  # ask the AuthorizationServer's owner to allow this namespace
+SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"  # ask for other scopes, or its owner to extend spec.allowedScopes
+CANNOT_CHOOSE_CREDENTIALS: Final = "CannotChooseCredentials"  # the server does: leave credentialsSecret.create out
+CANNOT_REGISTER: Final = "CannotRegister"  # the server registers nobody: bring id and secret of a client made there
+CREDENTIALS_NOT_BROUGHT: Final = "CredentialsNotBrought"  # write the Secret that the message names, with both its keys
+CLIENT_ID_TAKEN: Final = "ClientIdTaken"  # bring another client id: a client of that one is there, and is not yours
 # The author of a ServiceClient must edit it, or wait for the service's owner.
 SERVICE_NOT_FOUND: Final = "ServiceNotFound"  # no such ProtectedService: it is waited for, or correct spec.services
 SERVICE_NOT_ALLOWED: Final = "ServiceNotAllowed"  # ask the service's owner to extend its spec.allowedClients

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import manifests, plan, plan_rotation, status, steps
 from .authorization_servers import AuthorizationServers
+from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .children import Children
 from .client_checks import ClientChecks
@@ -74,8 +75,9 @@ class Reconcile(Passes[ProtectedService, Observed]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._verifier, self._entries, self._sweep = verifier, entries, sweep
+        brought = BroughtCredentials(cluster, cache, namespace)
         self._checks = checks or ClientChecks(clock=clock)
-        gatherer = Gatherer(cache, servers, verifier, self._checks, settings, namespace)
+        gatherer = Gatherer(cache, servers, verifier, brought, self._checks, settings, namespace)
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
@@ -88,12 +90,15 @@ class Reconcile(Passes[ProtectedService, Observed]):
             Registrar(entries),
             Deregistrar(entries),
             rotator,
+            entries,
+            brought,
             events,
             gatherer,
             settings,
             namespace=namespace,
             metrics=metrics,
         )
+        self._brought = brought
         parts = Parts(cluster, cache, servers, events, gatherer, clients, children, settings, namespace, wake, wall)
         super().__init__(parts)
         self._service_clients = ServiceClients(parts)
@@ -129,6 +134,10 @@ class Reconcile(Passes[ProtectedService, Observed]):
     def find(self, key: Key) -> ProtectedService | None:
         """The service as the watch last showed it."""
         return self._gatherer.service(key)
+
+    async def learn(self, service: ProtectedService) -> None:
+        """What it brings for its client, read now."""
+        await self._brought.learn(service)
 
     def observe(self, service: ProtectedService) -> Observed:
         """Everything its plan may look at."""
@@ -218,6 +227,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
     def _forget(self, key: Key, uid: str) -> None:
         self._uids.pop(key, None)
         self._verifier.forget(uid)
+        self._brought.forget(uid)
         self._checks.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)

@@ -48,6 +48,10 @@ class Registrant(Protocol):
     def credentials_annotations(self) -> Mapping[str, str]: ...
 
     @property
+    def brings_credentials(self) -> bool:
+        """Whether somebody else writes that Secret, and it says which client this is."""
+
+    @property
     def rotation_request(self) -> str | None:
         """What asks for a rotation; None: nothing does."""
 

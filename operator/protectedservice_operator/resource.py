@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .tenancy import Namespaces
+from .tenancy import Namespaces, ScopeGrant, refused_scopes
 from .workload import Workload
 
 GROUP: Final = "protectedservice.dev"
@@ -247,6 +247,7 @@ class ProtectedService:
     client_secret_key: str
     credentials_labels: Mapping[str, str]
     credentials_annotations: Mapping[str, str]
+    brings_credentials: bool  # somebody else writes the Secret, and it says which client this is
     retains_client: bool  # a deletion leaves the client registered
     rotation_interval: str | None  # a duration; None: on demand only
     rotation_request: str | None  # digest of the annotation's value
@@ -293,6 +294,7 @@ class ProtectedService:
             client_secret_key=keys.get("clientSecret", "client_secret"),
             credentials_labels=credentials.get("labels") or {},
             credentials_annotations=credentials.get("annotations") or {},
+            brings_credentials=not credentials.get("create", True),
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             rotation_interval=(client.get("rotation") or {}).get("interval"),
             rotation_request=_rotation_request(body),
@@ -404,6 +406,7 @@ class RegistrationKind(enum.StrEnum):
     DYNAMIC = "dynamicClientRegistration"
     HYDRA = "hydra"
     KEYCLOAK = "keycloak"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +436,7 @@ class AuthorizationServer:
     token_authentication: str  # as in RFC 7591 section 2, token_endpoint_auth_method
     introspection_authentication: str
     allowed: Namespaces
+    allowed_scopes: tuple[ScopeGrant, ...] | None  # None: whoever is allowed may ask for all
     rates: Rates
     ca_bundle: Bundle | None  # only these certificates are trusted then
     status: Mapping[str, Any]
@@ -443,6 +447,7 @@ class AuthorizationServer:
         registration = spec["registration"]
         kind = next(kind for kind in RegistrationKind if kind in registration)
         own, dynamic = registration[kind], registration.get(RegistrationKind.DYNAMIC) or {}
+        grants = spec.get("allowedScopes")
         return cls(
             meta=Meta.parse(body),
             issuer=spec.get("issuer"),
@@ -450,7 +455,7 @@ class AuthorizationServer:
             allow_insecure_http=spec["allowInsecureHTTP"],
             registration=kind,
             idempotency_honoured=dynamic.get("idempotencyKey") == "Honoured",
-            open_registration=kind is RegistrationKind.HYDRA or dynamic.get("open", False),
+            open_registration=kind in (RegistrationKind.HYDRA, RegistrationKind.NONE) or dynamic.get("open", False),
             redirect_uri=dynamic.get("redirectURI"),
             admin_url=own.get("adminUrl"),
             realm=own.get("realm"),
@@ -458,6 +463,7 @@ class AuthorizationServer:
             token_authentication=spec["token"]["clientAuthentication"],
             introspection_authentication=spec["introspection"]["clientAuthentication"],
             allowed=Namespaces.parse(spec["allowedNamespaces"]),
+            allowed_scopes=None if grants is None else tuple(ScopeGrant.parse(grant) for grant in grants),
             rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
             ca_bundle=Bundle.parse(spec["tls"]["caBundle"]) if "tls" in spec else None,
             status=body.get("status") or {},
@@ -490,6 +496,10 @@ class AuthorizationServer:
         """Whether services of this namespace may use the server (Gateway API's `from`)."""
         return self.allowed.admit(namespace, labels, self.meta.namespace)
 
+    def refused_scopes(self, scopes: Iterable[str], namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Those of these scopes that services of this namespace may not ask for."""
+        return refused_scopes(self.allowed_scopes, scopes, namespace, labels, self.meta.namespace)
+
     @property
     def published_endpoints(self) -> Endpoints | None:
         """What the last successful probe found, kept in status so that an outage changes no policy."""
@@ -501,6 +511,7 @@ _AUDIENCE_PARAMETERS: Final[Mapping[RegistrationKind, str | None]] = {
     RegistrationKind.DYNAMIC: "resource",  # RFC 8707
     RegistrationKind.HYDRA: "audience",  # `resource` is ignored there
     RegistrationKind.KEYCLOAK: None,  # mappers add it
+    RegistrationKind.NONE: "resource",  # RFC 8707
 }
 _RATES: Final = {"requests_per_second": "requestsPerSecond", "burst": "burst", "concurrency": "concurrency"}
 

@@ -80,6 +80,11 @@ class ServiceClient:
         return Key(SERVICE_CLIENT.kind, self.meta.namespace, self.meta.name)
 
     @property
+    def brings_credentials(self) -> bool:
+        """A caller's client is always made for it."""
+        return False
+
+    @property
     def rotation_request(self) -> str | None:
         """Nothing rotates a caller's client."""
         return None

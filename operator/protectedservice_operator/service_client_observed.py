@@ -7,12 +7,12 @@ gives nothing. An audience that the ServiceClient asks for by itself is its hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from . import reasons
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
-from .observed import Projection
+from .observed import Brought, Projection
 from .registration.ledger import Record, State
 from .resource import AuthorizationServer, ProtectedService, Reference, RegistrationKind
 from .service_client import AUDIENCE, AUDIENCE_PARAMETER, AUTHENTICATION, SCOPE, TOKEN_URL, ServiceClient
@@ -104,7 +104,24 @@ class ObservedCaller:
         given = dict.fromkeys(scope for called in self.consenting for scope in called.service.scopes)
         wanted = dict.fromkeys(self.service.scopes) | given
         held = self.ledger.scopes if self.ledger is not None and self.service.at_rest else wanted
-        return tuple(scope for scope in wanted if scope in held)
+        refused = self._refused(wanted)
+        return tuple(scope for scope in wanted if scope in held and scope not in refused)
+
+    @property
+    def refused_scopes(self) -> tuple[str, ...]:
+        """That it asks for, itself or for its services, and that its AuthorizationServer does not let it have."""
+        given = dict.fromkeys(scope for called in self.consenting for scope in called.service.scopes)
+        return self._refused(dict.fromkeys(self.service.scopes) | given)
+
+    def _refused(self, scopes: Iterable[str]) -> tuple[str, ...]:
+        if self.server is None:
+            return ()
+        return self.server.refused_scopes(scopes, self.service.meta.namespace, self.namespace_labels)
+
+    @property
+    def brought(self) -> Brought | None:
+        """Nothing: a caller's client is made for it."""
+        return None
 
     @property
     def audiences(self) -> tuple[str, ...]:
@@ -143,7 +160,8 @@ class ObservedCaller:
 
         Nobody would take that from it later; and an edit and a deletion may come before any pass between them.
         """
-        return self.service.retains_client and not self.withdrawn
+        allowed = self.server is None or self.server.allows(self.service.meta.namespace, self.namespace_labels)
+        return self.service.retains_client and allowed and not self.withdrawn
 
     @property
     def facts(self) -> Mapping[str, str]:

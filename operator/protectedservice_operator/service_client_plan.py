@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from . import plan, plan_deletion, reasons
+from . import plan, plan_brought, plan_deletion, plan_withdrawal, reasons
 from .errors import AdministratorMustAct, UserMustEdit, Wait
 from .observed import Settings, projects
 from .registration.ledger import State
@@ -76,10 +76,13 @@ def _projection_differs(observed: ObservedCaller, settings: Settings, now: float
 
 
 _CHECKS: Final = (
+    *plan_withdrawal.CHECKS,
     plan.server_unresolved,
     _service_refuses,
     _client_without_consent,
+    *plan_brought.CHECKS,
     *plan.CLIENT_CHECKS,
+    plan.scope_not_allowed,
     _projection_differs,
 )
-_CHECKS_AT_REST: Final = (_client_without_consent, _client_holds_too_much)
+_CHECKS_AT_REST: Final = (*plan_withdrawal.CHECKS, _client_without_consent, _client_holds_too_much)

@@ -176,9 +176,13 @@ def client_told(observed: ObservedClient, settings: Settings) -> Told:
         return "False", reasons.PENDING, "the client is not registered yet"
     if record.state is State.DELETING:
         return "False", reasons.DELETING, "the client is being deleted at the authorization server"
+    if record.state is State.ORPHANED:
+        return "False", reasons.PENDING, f"client {record.client_id} was left behind; the service has no client"
     wanted = wanted_metadata(observed, settings, record.tag_attempt).digest()
     if record.state not in (State.REGISTERED, State.ROTATING) or record.metadata_digest != wanted:
         return "False", reasons.PENDING, f"client {record.client_id} is being updated"
+    if record.is_foreign:
+        return "True", reasons.REGISTERED, f"client {record.client_id} is used as it is: the server registers nobody"
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
@@ -209,6 +213,8 @@ def credentials_told(observed: ObservedClient, *, holds: bool) -> Told:
     name = observed.service.credentials_secret
     if holds:
         return "True", reasons.PROJECTED, f"Secret {name} holds the client's credentials"
+    if observed.service.brings_credentials:
+        return "False", reasons.PENDING, f"the client is not yet what Secret {name} brings"
     return "False", reasons.PENDING, f"Secret {name} does not hold the client's credentials yet"
 
 

@@ -39,6 +39,7 @@ class Update(Step):
 
     metadata: ClientMetadata  # of a new intent; an interrupted one repeats what the ledger says it sent
     attempt: str | None = None
+    brought: bool = False  # with the secret that the service brings by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,13 @@ class Prove(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class NoteWithdrawal(Step):
+    """Write down since when (seconds since the epoch) the service may not have its client; None: it may again."""
+
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class StartDeletion(Step):
     """Write down that the client is about to be deleted."""
 
@@ -104,6 +112,11 @@ class Retain(Step):
 @dataclass(frozen=True, slots=True)
 class LeaveBehind(Step):
     """Let go of a client that its server cannot delete. Counted as uncertain; nothing is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetForeign(Step):
+    """Drop the ledger entry of a client that was made by other hands. Nothing is asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,17 @@
-"""Which namespaces an object's owner lets in. Pure.
+"""Which namespaces may use an AuthorizationServer, and which of them may ask for which scope. Pure.
 
-What is not known is not allowed: a selector's operator that nobody knows matches nothing.
+What is not known is not allowed: a selector's operator that nobody knows matches nothing, and where scopes are granted
+at all, a scope that no grant names is nobody's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+# Names of this beginning are the operator's own at an authorization server: its clients', and their client scopes'.
+OWN_PREFIX: Final = "psvc-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,35 @@ class Namespaces:
             case "Selector":
                 return matches(self.selector, labels)
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeGrant:
+    """Scopes that services of some namespaces may ask for."""
+
+    scopes: frozenset[str]
+    namespaces: Namespaces
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> ScopeGrant:
+        return cls(frozenset(spec["scopes"]), Namespaces.parse(spec["namespaces"]))
+
+
+def refused_scopes(
+    grants: Iterable[ScopeGrant] | None, scopes: Iterable[str], namespace: str, labels: Mapping[str, str], home: str
+) -> tuple[str, ...]:
+    """Those of `scopes` that this namespace may not ask for, in their order. `grants` None: it may ask for all.
+
+    A scope named as the operator names its own is refused always: at Keycloak, asking for another client's client scope
+    would put that client's audience into one's own tokens.
+    """
+    granted: set[str] = set()
+    for grant in grants or ():
+        if grant.namespaces.admit(namespace, labels, home):
+            granted |= grant.scopes
+    return tuple(
+        scope for scope in scopes if scope.startswith(OWN_PREFIX) or (grants is not None and scope not in granted)
+    )
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -21,7 +21,17 @@ from collections.abc import Callable, Iterable, Iterator
 from .cache import Cache, Cached
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
-from .resource import AUTHORIZATION_SERVER, LEDGER, NAMESPACE, OWNERS, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT, Key
+from .resource import (
+    AUTHORIZATION_SERVER,
+    LEDGER,
+    NAMESPACE,
+    OWNERS,
+    PROTECTED_SERVICE,
+    SECRET,
+    SERVICE_CLIENT,
+    Key,
+    ProtectedService,
+)
 
 Related = Callable[[Cached], Iterable[Key]]
 
@@ -32,11 +42,13 @@ def nothing_related(_: Cached) -> Iterable[Key]:
 
 
 def readers_of_secrets(cache: Cache) -> Related:
-    """`related` for Secrets: the AuthorizationServers of the same namespace that read them."""
+    """`related` for Secrets: the AuthorizationServers and services of the same namespace that read them."""
 
     def related(entry: Cached) -> Iterator[Key]:
         if entry.kind != SECRET:
             return
+        if entry.owner_kind not in OWNERS and not entry.name.startswith(SECRET_PREFIX):
+            yield from _readers_of_brought(cache, entry)
         for server in cache.all(AUTHORIZATION_SERVER):
             if server.namespace == entry.namespace:
                 spec = server.body()["spec"]
@@ -46,6 +58,14 @@ def readers_of_secrets(cache: Cache) -> Related:
                     yield Key(AUTHORIZATION_SERVER.kind, server.namespace, server.name)
 
     return related
+
+
+def _readers_of_brought(cache: Cache, entry: Cached) -> Iterator[Key]:
+    for service in cache.all(PROTECTED_SERVICE):
+        if service.namespace == entry.namespace:
+            parsed = ProtectedService.parse(service.body())
+            if parsed.brings_credentials and parsed.credentials_secret == entry.name:
+                yield parsed.key
 
 
 class Triggers:

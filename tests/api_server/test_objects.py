@@ -63,14 +63,15 @@ def test_the_smallest_protected_service_gets_the_defaults_of_the_design(kubectl:
         "scopes": ["read"],
         "scopeMatch": "All",
         "demo": False,
-        "upstream": {"service": {"name": "orders", "port": 8080}, "timeout": "30s"},
-        "validation": {"maxRevocationDelay": "5s", "timeout": "2s", "retries": 1},
+        "upstream": {"service": {"name": "orders", "port": 8080}, "timeout": "30s", "forwardToken": False},
+        "validation": {"maxRevocationDelay": "5s", "timeout": "2s", "retries": 1, "serveStale": "0s"},
         "workload": {
             "replicas": 2,
             "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
             "logLevel": "info",
         },
         "service": {"port": 80, "type": "ClusterIP"},
+        "allowedClients": {"from": "Same"},
         "suspend": False,
     }
 

@@ -152,6 +152,21 @@ SERVICE_FAULTS = [
     pytest.param({"spec.scopes": [""]}, "spec.scopes[0]", id="an empty scope"),
     pytest.param({"spec.scopes": ["s" * 129]}, "spec.scopes[0]", id="a scope of 129 characters"),
     pytest.param({"spec.scopes": "read"}, "spec.scopes", id="scopes as one text"),
+    pytest.param(
+        {"spec.client.credentialsSecret": {"create": False, "labels": {"team": "a"}}},
+        "credentialsSecret.create",
+        id="labels of a Secret that somebody else writes",
+    ),
+    pytest.param(
+        {"spec.client": {"credentialsSecret": {"create": False}, "rotation": {"interval": "24h"}}},
+        "spec.client.rotation",
+        id="a rotation of credentials that somebody else brings",
+    ),
+    pytest.param(
+        {"spec.client.credentialsSecret": {"create": "false"}},
+        "spec.client.credentialsSecret.create",
+        id="create as a text",
+    ),
     pytest.param({"spec.scopeMatch": "all"}, "spec.scopeMatch", id="scopeMatch in small letters"),
     pytest.param({"spec.audience": "orders"}, "spec.audience", id="an audience that is no URI"),
     pytest.param({"spec.audience": "https://orders.example/#a"}, "spec.audience", id="an audience with a fragment"),
@@ -455,6 +470,16 @@ def test_a_bad_protected_service_is_refused_by_the_fields_name(
 
 
 SERVER_FAULTS = [
+    pytest.param(
+        {"spec.registration": {"none": {}, "hydra": {"adminUrl": "https://hydra.example"}}},
+        "exactly one of dynamicClientRegistration, hydra, keycloak, none",
+        id="nobody registers, and Hydra does",
+    ),
+    pytest.param(
+        {"spec.registration": {"none": {}, "credentialsSecret": {"name": "registration"}}},
+        "spec.registration.credentialsSecret",
+        id="a credential to register nobody with",
+    ),
     pytest.param({"metadata.name": "login.company"}, "metadata.name", id="the name has a dot"),
     pytest.param({"spec.issuer": ABSENT}, "spec.issuer", id="nothing to discover from"),
     pytest.param(
@@ -576,6 +601,34 @@ SERVER_FAULTS = [
         },
         "spec.allowedNamespaces.selector.matchExpressions[0].values",
         id="operator Exists with values",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"]}]}, "spec.allowedScopes[0].namespaces", id="scopes granted to whom?"
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": [], "namespaces": {"from": "All"}}]},
+        "spec.allowedScopes[0].scopes",
+        id="a grant of no scope",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["re ad"], "namespaces": {"from": "All"}}]},
+        "spec.allowedScopes[0].scopes[0]",
+        id="a space in a granted scope",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"], "namespaces": {}}]},
+        "spec.allowedScopes[0].namespaces.from",
+        id="scopes granted from nowhere",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Selector"}}]},
+        "spec.allowedScopes[0].namespaces.selector",
+        id="scopes granted from Selector without a selector",
+    ),
+    pytest.param(
+        {"spec.allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Selector", "selector": {}}}]},
+        "spec.allowedScopes[0].namespaces.selector",
+        id="scopes granted by an empty selector",
     ),
     pytest.param({"spec.tls": {}}, "spec.tls.caBundle", id="TLS of nothing"),
     pytest.param({"spec.tls.caBundle": {}}, "exactly one of secret and configMap", id="certificates from nowhere"),

@@ -115,7 +115,7 @@ class Conversation:
         coded = named.get("transfer-encoding")
         if coded is not None and "content-length" in named:
             raise BadAnswer("an answer with two framings")
-        body, trailers = b"", ()
+        body, trailers = b"", tuple[tuple[str, str], ...]()
         if method == "HEAD" or status in (204, 304):
             pass
         elif coded is not None:

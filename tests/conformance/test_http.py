@@ -55,7 +55,7 @@ async def test_a_preflight_without_a_token_is_no_way_in(front: Front) -> None:
     assert await front.seen_since(mark) == []
 
 
-@pytest.mark.parametrize("target", ["*", "svc", "svc:80", "http://", "http:///a", "ftp://svc/a", "//"])
+@pytest.mark.parametrize("target", ["*", "svc", "svc:80", "http://", "http:///a", "ftp://svc/a"])
 async def test_a_target_that_is_no_path_is_refused(front: Front, target: str) -> None:
     method = "OPTIONS" if target == "*" else "GET"
     mark = front.upstream.mark()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,7 @@ async def test_an_unknown_token_is_401_invalid_token(front: Front) -> None:
         pytest.param({"iss": "http://other"}, "invalid_token", id="of another issuer"),
     ],
 )
-async def test_a_token_that_is_not_good_here_is_401(front: Front, members: dict[str, object], word: str) -> None:
+async def test_a_token_that_is_not_good_here_is_401(front: Front, members: dict[str, Any], word: str) -> None:
     answer = await with_lines(front, f"Authorization: Bearer {front.token(**members)}")
 
     assert answer.status == 401

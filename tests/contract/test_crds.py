@@ -67,6 +67,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.client.deletionPolicy": "Retain",
         "spec.client.rotation.interval": "24h",
         "spec.client.credentialsSecret.name": "other",
+        "spec.client.credentialsSecret.create": False,
         "spec.client.credentialsSecret.keys.clientId": "ID",
         "spec.client.credentialsSecret.keys.clientSecret": "SECRET",
         "spec.client.credentialsSecret.labels{}": {"team": "a"},
@@ -150,6 +151,12 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
         "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
         "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+        "spec.allowedScopes[].scopes[]": "write",
+        "spec.allowedScopes[].namespaces.from": "All",
+        "spec.allowedScopes[].namespaces.selector.matchLabels{}": {"team": "a"},
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].key": "team",
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].operator": "Exists",
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].values[]": "a",
         "spec.tls.caBundle.secret.name": "authorities",
         "spec.tls.caBundle.secret.key": "root.pem",
         "spec.tls.caBundle.configMap.name": "authorities",
@@ -289,7 +296,8 @@ def with_value(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     head, _, rest = path.removeprefix("spec.").partition(".")
     name = head.rstrip("[]{}")
     if head.endswith("[]"):
-        return {**spec, name: [with_value({}, rest, value) if rest else value]}
+        first: dict[str, Any] = next(iter(spec.get(name, ())), {})
+        return {**spec, name: [with_value(first, rest, value) if rest else value]}
     return {**spec, name: with_value(spec.get(name, {}), rest, value) if rest else value}
 
 
@@ -311,6 +319,8 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
     if path.startswith(("spec.registration.hydra.", "spec.registration.keycloak.")):  # read only without another kind
         own = {"adminUrl": "https://admin.example", "realm": "master"}
         spec = {**spec, "registration": {path.split(".")[2]: own}}
+    if path.startswith("spec.allowedScopes[]."):  # each entry has both its parts
+        spec = {**spec, "allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Same"}}]}
 
     if path.startswith("spec.workload.autoscaling.") and not path.endswith(".max"):  # read only beside a most
         spec = with_value(spec, "spec.workload.autoscaling.max", 8)

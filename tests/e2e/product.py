@@ -27,6 +27,18 @@ SERVER_REPLICAS: Final[int] = documents(K8S / "authorization_server_postgresql/d
 UPSTREAM: Final = (K8S / "examples" / "upstream.yaml").read_text(encoding="utf-8")
 SMALLEST: Final = (K8S / "examples" / "smallest.yaml").read_text(encoding="utf-8")
 
+# What stands in Secrets beside the secrets: a ServiceClient's, and certificates.
+PUBLIC_KEYS = (
+    "client_id",
+    "registration_client_uri",
+    "token_url",
+    "scope",
+    "audience",
+    "audience_parameter",
+    "token_endpoint_auth_method",
+    ".crt",
+)
+
 
 @dataclass
 class Product:
@@ -270,7 +282,7 @@ class Product:
 
     def _learn(self, secret: Object) -> None:
         for key, value in (secret.get("data") or {}).items():
-            if not key.endswith(("client_id", "registration_client_uri")):
+            if not key.endswith(PUBLIC_KEYS):
                 text = base64.b64decode(value).decode(errors="replace")
                 self.seen[text] = f"{secret['metadata']['namespace']}/{secret['metadata']['name']} {key}"
 

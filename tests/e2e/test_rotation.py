@@ -12,8 +12,8 @@ from .product import Product
 
 pytestmark = pytest.mark.cluster
 
-ROLL = 90.0  # seconds in which two pods are replaced, each with its last calls and its drain
-TOKEN_LIFETIME = 300.0  # seconds, of the authorization server of this cluster
+ROLL = 60.0  # seconds in which two pods are replaced, each with its last calls and its drain
+TOKEN_LIFETIME = 120.0  # seconds, of the authorization server of this cluster
 ANNOTATION = "protectedservice.dev/rotate"
 
 

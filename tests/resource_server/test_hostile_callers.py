@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 from collections.abc import AsyncIterator
 
@@ -109,6 +110,37 @@ async def test_a_byte_after_the_answer_keeps_no_connection_for_ever(
 
         await asyncio.wait_for(reader.read(), 5)  # the rest of the answer, and then the end of the connection
         writer.close()
+
+
+async def test_where_all_places_are_taken_the_oldest_idle_one_is_given_to_who_asks(
+    server: IntrospectionServer, upstream: EchoUpstream
+) -> None:
+    async with service(server, limits=Limits(connections=3), **behind(upstream.url)) as proxy:
+        idle = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(3)]
+        await until(lambda: proxy.front.open == 3)
+
+        answer = await ask(proxy.port, "/a", token=server.issue())
+
+        assert answer.status == 200
+        with contextlib.suppress(ConnectionError):
+            assert await idle[0][0].read() == b""  # cut, without a word
+        assert proxy.front.open <= 3
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_where_all_places_are_taken_by_requests_under_way_the_next_caller_gets_503(
+    server: IntrospectionServer, upstream: EchoUpstream
+) -> None:
+    async with service(server, limits=Limits(connections=1), **behind(upstream.url)) as proxy:
+        waiting = asyncio.create_task(ask(proxy.port, "/wait", token=server.issue()))
+        await upstream.arrived.wait()
+
+        refused = await ask(proxy.port, "/a", token=server.issue())
+        upstream.go.set()
+
+        assert (refused.status, refused.value("retry-after")) == (503, "1")
+        assert (await waiting).status == 200
 
 
 async def test_a_caller_who_reads_nothing_is_dropped(server: IntrospectionServer, upstream: EchoUpstream) -> None:

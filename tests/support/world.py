@@ -94,7 +94,7 @@ class World:
         settings: dict[str, Any] | None = None,
         probe_interval: float = 30.0,
     ) -> None:
-        """`kind`: dynamic, register-only, hydra or keycloak; `idempotency_honoured` is for the first two.
+        """`kind`: dynamic, register-only, hydra, keycloak or none; `idempotency_honoured` is for the first two.
 
         `spec` describes a real server instead, which is called over the network: an AuthorizationServer's spec, and
         as `credential` what the registration Secret is to hold. `server` then knows nothing.

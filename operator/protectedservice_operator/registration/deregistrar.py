@@ -14,9 +14,18 @@ from ..errors import Conflict, UserMustEdit
 from ..events import Tell
 from ..resource import Meta
 from .connection import Connection
-from .driver import AttemptSpent, ClientGone, Driver, HandleRefused, RegisteredOtherwise
+from .driver import (
+    AttemptSpent,
+    ClientGone,
+    Driver,
+    Finder,
+    HandleRefused,
+    RegisteredOtherwise,
+    Registration,
+)
 from .ledger import RETAINABLE, Entry, Record, State, has_second
 from .ledger_entries import LedgerEntries, is_manageable, moved, open_intent
+from .names import owner_uid
 from .second import SecondClients, delete_client
 
 logger = logging.getLogger(__name__)
@@ -98,11 +107,14 @@ class Deregistrar:
                 what = f"{entry.record.server} is registered at in another way by now: client {entry.chosen.client_id}"
                 await self._orphan(entry, version, f"{what} may be left", tell)
                 return
-            await connection.driver.delete(entry.chosen)  # made or not: its id is known, and after this it is gone
+            if await self._may_be_ours(entry, entry.chosen, connection.driver):
+                await connection.driver.delete(entry.chosen)  # made or not: its id is known, and after this it is gone
         if registration is not None and not is_manageable(registration, connection.driver):
             what = f"{entry.record.server} cannot delete client {registration.client_id}"
             await self._orphan(entry, version, what, tell)
             return
+        if registration is not None and not await self._may_be_ours(entry, registration, connection.driver):
+            registration = None
         if registration is not None and not await delete_client(registration, connection):
             what = f"Client {registration.client_id} is alive and its handle is lost"
             await self._orphan(entry, version, what, tell)
@@ -110,6 +122,20 @@ class Deregistrar:
         await self._entries.forget(entry, version)
         if registration is not None:
             await tell("Normal", reasons.CLIENT_DELETED, f"Deleted client {registration.client_id}")
+
+    async def forget_foreign(self, owner: Meta) -> None:
+        """Drop the entry of a client that was made by other hands: it is theirs."""
+        found = await self._entries.read(owner.uid)
+        if found is None or found[0].record.state is not State.DELETING or not found[0].record.is_foreign:
+            raise moved(owner)
+        await self._entries.forget(*found)
+
+    async def _may_be_ours(self, entry: Entry, client: Registration, driver: Driver) -> bool:
+        """Whether the client may be deleted. An id that was brought may be somebody else's by now: the tag decides."""
+        if not entry.record.brought or not isinstance(driver, Finder):
+            return True
+        found = await driver.find(client.client_id)
+        return found is None or owner_uid(found.tag) == entry.record.owner_uid
 
     async def leave_behind(self, owner: Meta, tell: Tell) -> None:
         """Give up a client that its server cannot delete, without asking: the entry becomes `orphaned` and stays."""

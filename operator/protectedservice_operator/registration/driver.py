@@ -18,7 +18,7 @@ import enum
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..errors import AdministratorMustAct, UserMustEdit
 
@@ -110,6 +110,21 @@ class Registration:
     client_secret: str = field(repr=False)
     registration_client_uri: str | None = None
     registration_access_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class FoundClient:
+    """A client that a server has, as far as it tells whose it is."""
+
+    tag: str | None
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """A driver of a server whose clients can be looked up by their ids, whoever made them."""
+
+    async def find(self, client_id: str) -> FoundClient | None:
+        """The client of this id; None when there is none."""
 
 
 @dataclass(frozen=True)

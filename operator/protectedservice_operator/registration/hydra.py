@@ -19,6 +19,7 @@ from .driver import (
     Capabilities,
     ClientGone,
     ClientMetadata,
+    FoundClient,
     MetadataRejected,
     Reading,
     Registration,
@@ -109,6 +110,18 @@ class HydraAdmin:
         answer = await self._ask("delete", "DELETE", self._client(registration), None)
         if answer.status >= 400 and not _is_gone(answer):
             raise self._refusal("delete", answer, registration)
+
+    async def find(self, client_id: str) -> FoundClient | None:
+        """The client of this id; None when there is none."""
+        registration = Registration(client_id, "")
+        answer = await self._ask("read", "GET", self._client(registration), None)
+        if _is_gone(answer):
+            return None
+        if answer.status >= 400 or answer.json is None:
+            raise self._refusal("read", answer, registration)
+        metadata = answer.json.get("metadata")
+        tag = metadata.get(TAG) if isinstance(metadata, dict) else None
+        return FoundClient(tag if isinstance(tag, str) else None)
 
     def _client(self, registration: Registration) -> str:
         return f"{self._clients}/{quote(registration.client_id, safe='')}"

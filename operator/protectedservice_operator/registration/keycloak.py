@@ -23,11 +23,13 @@ from urllib.parse import quote
 from .. import reasons
 from ..errors import AdministratorMustAct, Outcome, ServerUnavailable
 from ..resource import Endpoints
+from ..tenancy import OWN_PREFIX
 from .credential import Credential
 from .driver import (
     Capabilities,
     ClientGone,
     ClientMetadata,
+    FoundClient,
     MetadataRejected,
     Reading,
     Registration,
@@ -97,7 +99,7 @@ class KeycloakAdmin:
         scopes = await self._prepare_scopes("register", metadata, chosen)
         body = {
             **_body(metadata, chosen),
-            "defaultClientScopes": [name for name in (BASIC_SCOPE, chosen.client_id) if name in scopes],
+            "defaultClientScopes": [name for name in (BASIC_SCOPE, scope_name(chosen.client_id)) if name in scopes],
             "optionalClientScopes": list(metadata.scopes),
         }
         answer = await self._ask("register", "POST", f"{self._realm}/clients", body)
@@ -139,6 +141,15 @@ class KeycloakAdmin:
             await self._gone_is_done("delete", f"{self._realm}/clients/{found['id']}", registration)
         await self._delete_scope(registration.client_id)
 
+    async def find(self, client_id: str) -> FoundClient | None:
+        """The client of this id; None when there is none."""
+        found = await self._find(client_id)
+        if found is None:
+            return None
+        attributes = found.get("attributes")
+        tag = attributes.get(TAG) if isinstance(attributes, dict) else None
+        return FoundClient(tag if isinstance(tag, str) else None)
+
     # --- the client --------------------------------------------------------------------------------------------------
 
     async def _find(self, client_id: str) -> Mapping[str, Any] | None:
@@ -166,8 +177,9 @@ class KeycloakAdmin:
                 await self._gone_is_done(
                     operation, f"{client}/optional-client-scopes/{scopes[name]['id']}", registration
                 )
-        if registration.client_id not in (found.get("defaultClientScopes") or ()):
-            own = scopes[registration.client_id]["id"]
+        name = scope_name(registration.client_id)
+        if name not in (found.get("defaultClientScopes") or ()):
+            own = scopes[name]["id"]
             await self._change(operation, "PUT", f"{client}/default-client-scopes/{own}", None, registration)
 
     # --- client scopes -----------------------------------------------------------------------------------------------
@@ -191,10 +203,11 @@ class KeycloakAdmin:
                 f"{self._remote.name}: realm {self._realm_name} has no client scope {', '.join(missing)}: create it "
                 "there (protocol openid-connect, included in the token's scope), or edit spec.scopes",
             )
-        own = scopes.get(registration.client_id)
+        name = scope_name(registration.client_id)
+        own = scopes.get(name)
         if own is None:
             body = {
-                "name": registration.client_id,
+                "name": name,
                 "description": metadata.client_name,
                 "protocol": "openid-connect",
                 "attributes": {"include.in.token.scope": "false"},
@@ -202,10 +215,10 @@ class KeycloakAdmin:
             }
             await self._change(operation, "POST", f"{self._realm}/client-scopes", body, registration)
             scopes = await self._scopes()  # for its id; Location would name a host of Keycloak's choice
-            if registration.client_id not in scopes:
+            if name not in scopes:
                 raise ServerUnavailable(
                     reasons.UNREACHABLE,
-                    f"{self._remote.name}: the client scope {registration.client_id} was made and is not there; "
+                    f"{self._remote.name}: the client scope {name} was made and is not there; "
                     "it is tried again by itself",
                     uncertain=True,
                 )
@@ -229,7 +242,7 @@ class KeycloakAdmin:
             await self._gone_is_done(operation, f"{models}/{stranger['id']}", registration)
 
     async def _delete_scope(self, client_id: str) -> None:
-        own = (await self._scopes()).get(client_id)
+        own = (await self._scopes()).get(scope_name(client_id))
         if own is not None:
             await self._gone_is_done("delete", f"{self._realm}/client-scopes/{own['id']}", None)
 
@@ -368,6 +381,14 @@ def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
         "webOrigins": [],
         "attributes": {TAG: metadata.tag},
     }
+
+
+def scope_name(client_id: str) -> str:
+    """Name of the client scope that carries a client's audience: its id, where that is one that we choose.
+
+    The id of a client that somebody brings could be the name of anybody's client scope.
+    """
+    return client_id if client_id.startswith(OWN_PREFIX) else f"{OWN_PREFIX}brought-{client_id}"
 
 
 def _mappers(client_id: str, metadata: ClientMetadata) -> list[dict[str, Any]]:

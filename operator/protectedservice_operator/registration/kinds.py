@@ -14,6 +14,7 @@ from .driver import Driver
 from .dynamic import DynamicClientRegistration
 from .hydra import HydraAdmin
 from .keycloak import KeycloakAdmin
+from .none import NoRegistration
 from .remote import Remote, origin
 from .token import TokenEndpoint
 
@@ -35,6 +36,8 @@ def check_credential(server: AuthorizationServer, credential: Credential, *, exi
         case RegistrationKind.HYDRA:
             usable = server.credentials_secret is None or credential.is_complete
             keys, content = "key token, nor client_id and client_secret, nor username and password", "the proxy's"
+        case RegistrationKind.NONE:
+            return
         case RegistrationKind.KEYCLOAK:
             usable = credential.client is not None or credential.user is not None
             keys, content = "keys client_id and client_secret, nor username and password", "one of these pairs"
@@ -56,6 +59,8 @@ def make_driver(server: AuthorizationServer, remote: Remote, endpoints: Endpoint
             redirect_uri=server.redirect_uri,
             manages_clients=bool(known.get("update")),
         )
+    if server.registration is RegistrationKind.NONE:
+        return NoRegistration()
     field = f"spec.registration.{server.registration}.adminUrl"
     check_url(remote, field, admin_url, allow_insecure_http=server.allow_insecure_http)
     if server.registration is RegistrationKind.KEYCLOAK:

@@ -160,6 +160,9 @@ class Record(BaseModel):
     refusal: Refusal | None = None
     fault: Refusal | None = None  # the server registered something else than was asked for
     deletion_started: float | None = None
+    brought: bool = False  # the owner brings the client's id and secret
+    withdrawn: float | None = None  # seconds since the epoch: since when its server lets the owner have no client
+    left_behind: tuple[str, ...] = ()  # ids of earlier clients of the owner's that their server could not delete
     uncertain: int = 0  # attempts that may have left a client behind
     drifted: tuple[str, ...] = ()  # metadata that were not as they should be at the server, until they are put right
     second: Second | None = None
@@ -167,6 +170,11 @@ class Record(BaseModel):
     rotation_refusal: Refusal | None = None  # why the last rotation was given up; its digest is the request's
     token_lifetime: float | None = None  # seconds: the longest that the server was seen to give a token of ours
     rotated: float | None = None  # seconds since the epoch: when the last rotation ended
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the client was made by other hands: used as it is, and nothing to be ended when it is not used."""
+        return self.brought and not self.manageable
 
 
 @dataclass(frozen=True)

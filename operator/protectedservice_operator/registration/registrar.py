@@ -68,19 +68,21 @@ class Registrar:
         *,
         attempt: str | None,
         abandoned: bool,
+        brought: Registration | None = None,
         rotation_request: str | None = None,
     ) -> None:
         """Make the client of `owner`, an object of this kind.
 
         `attempt` continues that intent; `abandoned` gives an older one up.
 
+        `brought`: the id and secret that the client is to have, where the owner brings them.
         `rotation_request`: what a first registration serves at the same time, so that a new client is not rotated.
 
         Raises what the driver raises, and Conflict when the ledger is not as the plan saw it.
         """
         found = await self._entries.read(owner.uid)
         chooses = connection.driver.capabilities.caller_chosen_id
-        if found is not None and found[0].chosen is not None and not chooses:
+        if found is not None and found[0].chosen is not None and not chooses and brought is None:
             what = f"client {found[0].chosen.client_id} was to be made before the kind of registration was changed"
             await self._entries.report_uncertain(tell, what)
         if attempt is None:
@@ -92,8 +94,12 @@ class Registrar:
                 found,
                 abandoned=abandoned,
                 chooses=chooses,
+                brought=brought,
                 rotation_request=rotation_request,
             )
+            earlier = found[0].chosen if found is not None else None
+            if brought is not None and earlier is not None and earlier.client_id != brought.client_id:
+                await self._entries.report_uncertain(tell, "another client was brought after an attempt was refused")
             if abandoned:
                 await self._entries.report_uncertain(tell, "an interrupted registration was given up after 60 s")
         else:
@@ -115,11 +121,14 @@ class Registrar:
         *,
         abandoned: bool,
         chooses: bool,
+        brought: Registration | None,
         rotation_request: str | None,
     ) -> tuple[Entry, str]:
         attempt = self._attempt()
         chosen = Registration(client_id(owner.uid, attempt[:8]), new_secret()) if chooses else None
-        if chooses and found is not None and found[0].chosen is not None:
+        if brought is not None:
+            chosen = brought
+        elif chooses and found is not None and found[0].chosen is not None:
             # An attempt that was refused may have made a part of what it was to make: the next one has the same id.
             attempt, chosen = found[0].record.attempt, found[0].chosen
         intent = Intent.of("register", metadata(attempt[:8]))
@@ -135,6 +144,7 @@ class Registrar:
                 attempt_started=self._entries.wall(),
                 tag_attempt=attempt[:8],
                 intent=intent,
+                brought=brought is not None,
                 rotation_request=rotation_request,
             )
             return await self._entries.write(Entry(record, chosen=chosen), None)
@@ -142,6 +152,9 @@ class Registrar:
         expected = (State.REGISTERING,) if abandoned else (State.IDLE, State.ORPHANED)
         if entry.record.state not in expected:
             raise moved(owner)
+        left = entry.record.left_behind
+        if entry.record.state is State.ORPHANED and entry.record.client_id is not None:
+            left = (*left, entry.record.client_id)  # its server could not delete it when it was withdrawn
         entry = entry.with_record(
             state=State.REGISTERING,
             attempt=attempt,
@@ -151,6 +164,9 @@ class Registrar:
             manageable=True,
             server=server,
             fault=None,
+            withdrawn=None,
+            brought=brought is not None,
+            left_behind=left,
             uncertain=entry.record.uncertain + abandoned,
         )
         return await self._entries.write(replace(entry, chosen=chosen), version)
@@ -204,9 +220,19 @@ class Registrar:
     # --- update ------------------------------------------------------------------------------------------------------
 
     async def update(
-        self, owner: Meta, metadata: ClientMetadata, connection: Connection, tell: Tell, *, attempt: str | None
+        self,
+        owner: Meta,
+        metadata: ClientMetadata,
+        connection: Connection,
+        tell: Tell,
+        *,
+        attempt: str | None,
+        brought: Registration | None = None,
     ) -> None:
-        """Bring the client's metadata to `metadata`, or finish an interrupted update as it was begun."""
+        """Bring the client's metadata to `metadata`, or finish an interrupted update as it was begun.
+
+        `brought`: the client with the secret that it is to have from now on, where the owner brings it.
+        """
         found = await self._entries.read(owner.uid)
         expected = State.REGISTERED if attempt is None else State.UPDATING
         if found is None or found[0].record.state is not expected or found[0].registration is None:
@@ -214,7 +240,7 @@ class Registrar:
         entry, version = found
         if attempt is None:
             entry, version = await self._entries.write(
-                entry.with_record(
+                replace(entry, chosen=brought).with_record(
                     state=State.UPDATING,
                     attempt=self._attempt(),
                     attempt_started=self._entries.wall(),
@@ -225,7 +251,7 @@ class Registrar:
         await self._entries.shield(self._update_and_store(entry, version, connection, tell))
 
     async def _update_and_store(self, entry: Entry, version: str, connection: Connection, tell: Tell) -> None:
-        intent, registration = open_intent(entry), entry.registration
+        intent, registration = open_intent(entry), entry.chosen or entry.registration
         fault: Refusal | None = None
         if registration is None:
             raise ValueError("an update needs a registered client")
@@ -235,7 +261,8 @@ class Registrar:
             registration, fault = otherwise.registration, self._entries.refusal(intent, otherwise)
         except (UserMustEdit, AdministratorMustAct) as refused:
             refusal = self._entries.refusal(intent, refused)
-            await self._entries.store(entry.with_record(state=State.REGISTERED, intent=None, refusal=refusal), version)
+            kept = replace(entry, chosen=None).with_record(state=State.REGISTERED, intent=None, refusal=refusal)
+            await self._entries.store(kept, version)
             raise
         except (HandleRefused, ClientGone, AttemptSpent) as lost:
             await self._replace_client(entry, version, connection, tell, certainly_gone=isinstance(lost, ClientGone))
@@ -251,13 +278,13 @@ class Registrar:
             fault=fault,
             drifted=(),
         )
-        await self._entries.store(replace(stored, registration=registration), version)
+        await self._entries.store(replace(stored, registration=registration, chosen=None), version)
         if drifted:
             text = (
                 f"Put client {registration.client_id} right at {entry.record.server}: {drifted} had been changed there"
             )
             await tell("Normal", reasons.CLIENT_DRIFT_REPAIRED, text)
-        else:
+        elif not entry.record.is_foreign:
             text = f"Updated client {registration.client_id} at {entry.record.server}"
             await tell("Normal", reasons.CLIENT_UPDATED, text)
 

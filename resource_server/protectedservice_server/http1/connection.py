@@ -25,6 +25,7 @@ _LOOKED_AT: Final = frozenset(
 # upstream would carry requests that nobody has looked at.
 _NOT_TUNNELLED: Final = (b"h2", b"http/", b"tls/")
 
+_VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _BUSY: Final = error(503, "overloaded", "Too many connections are open", (b"retry-after", b"1"))
 _STALLED: Final = error(408, "request_timeout", "The request stopped coming")
 
@@ -66,6 +67,8 @@ class ServerConnection(asyncio.Protocol):
         self._muted = False  # the parser is being told of a body's framing
         self._upgrading = False  # the parser will stop behind this head
         self._url = b""
+        self._line = b""  # of the request, as far as it came
+        self._line_seen = False
         self._headers: list[Header] = []
         self._special: list[Header] = []  # those of them that the connection itself must look at
         self._in_body = False
@@ -105,9 +108,14 @@ class ServerConnection(asyncio.Protocol):
         """Whether a request is not answered yet."""
         return self._exchange is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, or for the rest of a head."""
+        return self._exchange is None and not self._lingering
+
     def close_if_idle(self) -> None:
         """Close unless an answer is under way."""
-        if self._exchange is None and not self._lingering:
+        if self.idle:
             self._transport.close()
 
     def cut(self) -> None:
@@ -183,6 +191,8 @@ class ServerConnection(asyncio.Protocol):
             self._parsing = False
 
     def _feed(self, piece: bytes) -> None:
+        if not (self._in_body or self._line_seen):
+            self._look_at_line(piece)
         if not self._in_body or self._cutter.in_trailers:
             self._head_bytes += len(piece)
             if self._head_bytes > self.limits.head_bytes:
@@ -200,6 +210,19 @@ class ServerConnection(asyncio.Protocol):
             self._since = self.ticker.now
         elif self._cutter.partial and not self._begun:
             self._begun, self._since = True, self.ticker.now
+
+    def _look_at_line(self, piece: bytes) -> None:
+        """Refuse a request line that is not HTTP's own: llhttp takes RTSP and ICE as well, and does not tell."""
+        line = self._line + piece if self._line else piece
+        if line[:1] in (b"\r", b"\n"):
+            line = line.lstrip(b"\r\n")  # empty lines before it are passed over (RFC 9112 section 2.2)
+        end = line.find(b"\r\n")
+        if end < 0:
+            self._line = line
+            return
+        self._line, self._line_seen = b"", True
+        if line[end - 9 : end] not in _VERSIONS:
+            raise Refused("Only HTTP/1.1 and HTTP/1.0 are spoken here")
 
     def _go_on_behind_offer(self) -> None:
         """Go on behind an offered upgrade, where httptools stops: a fresh parser, told how the body is framed.
@@ -265,7 +288,7 @@ class ServerConnection(asyncio.Protocol):
         )
         if not plain:
             self._frame(exchange, version, hosts, special)
-        self._begun, self._head_bytes, self._in_body = False, 0, True
+        self._begun, self._head_bytes, self._in_body, self._line_seen = False, 0, True, False
         self._exchange = exchange
         self._takes = False  # until somebody wants the body, or the answer is there
         try:
