@@ -12,7 +12,7 @@ from ..support.introspection_server import IntrospectionServer
 from . import upstreams
 from .background import Background
 from .expected import reason
-from .fronts import FRONTS, Front, own_before
+from .fronts import FRONTS, REMEMBERING, Front, own_before
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +39,20 @@ def front(
 ) -> Iterator[Front]:
     name: str = request.param
     with FRONTS[name](background, server, tmp_path_factory.mktemp(name)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=list(FRONTS))
+def remembering(
+    request: pytest.FixtureRequest,
+    background: Background,
+    server: IntrospectionServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Front]:
+    """A front end that uses again for a minute what it learnt; see fronts.REMEMBERING."""
+    name: str = request.param
+    place = tmp_path_factory.mktemp(f"{name}-remembering")
+    with FRONTS[name](background, server, place, **REMEMBERING) as running:
         yield running
 
 
