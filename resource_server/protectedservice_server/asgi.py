@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,9 +44,10 @@ FACTS: Final = "protectedservice.facts"
 """Where in the scope the application finds `decision.Facts` of the token; absent on open paths."""
 
 
-def monotonic() -> float:
-    """Seconds that never step back and go on while the machine sleeps: a token must not outlive its bound by a nap."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+monotonic: Final[Callable[[], float]] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+"""Seconds that never step back and go on while the machine sleeps: a token must not outlive its bound by a nap."""
 
 
 class Gate:

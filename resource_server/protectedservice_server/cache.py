@@ -7,8 +7,9 @@ enough: lifetimes are nearly equal, so the oldest entry is the first one, and ev
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from .decision import Facts
 
@@ -25,8 +26,7 @@ def key_of(token: str) -> bytes:
     return hashlib.sha256(token.encode("ascii")).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """Facts, and when their question was sent (monotonic seconds)."""
 
     facts: Facts

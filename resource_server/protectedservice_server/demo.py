@@ -1,11 +1,11 @@
-"""What the server answers itself when there is no upstream (`demo: true`), as an ASGI application behind the gate."""
+"""What the server answers itself when there is no upstream (`demo: true`). Pure."""
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
-from .asgi import FACTS, Receive, Scope, Send, respond
+import msgspec
+
 from .bearer import JSON_HEADERS, Answer, error
 from .decision import Facts
 from .policy import DEMO_PROTECTED_PATH, Policy
@@ -19,21 +19,19 @@ class Demonstration:
     def __init__(self, policy: Policy) -> None:
         self._scopes = " ".join(policy.requirement.scopes)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(scope, send, self._answer(scope))
-
-    def _answer(self, scope: Scope) -> Answer:
-        path = scope["path"]
+    def answer(self, method: str, path: str, facts: Facts | None) -> Answer:
+        """The answer to a request that was let in; `facts` about its token, where the path needs one."""
         if path not in ("/public", DEMO_PROTECTED_PATH, *_STATUS):
             return error(404, "not_found", "The demonstration has /public, /protected, /health and /ready")
-        if scope["method"] not in ("GET", "HEAD"):
+        if method not in ("GET", "HEAD"):
             return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))
         if path in _STATUS:
             return _json({"status": _STATUS[path]})
         if path == "/public":
             return _json({"ok": True, "protected": False})
-        # The gate lets nobody through to here without facts; if it did, this must fail, not answer.
-        facts: Facts = scope[FACTS]
+        # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
+        if facts is None:
+            raise LookupError("a protected path was reached without a token")
         return _json(
             {
                 "ok": True,
@@ -47,5 +45,8 @@ class Demonstration:
         )
 
 
+_encode: Final = msgspec.json.Encoder().encode
+
+
 def _json(document: dict[str, object]) -> Answer:
-    return Answer(200, JSON_HEADERS, json.dumps(document).encode())
+    return Answer(200, JSON_HEADERS, _encode(document))

@@ -1,4 +1,4 @@
-"""Asking the authorization server about a token (RFC 7662), with aiohttp.
+"""Asking the authorization server about a token (RFC 7662).
 
 Everything that is not a clear answer is `Unavailable`: an outage is never an answer about a token.
 """
@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote_plus, urlsplit
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from . import credentials
+from .bearer import Header
 from .credentials import Credentials, CredentialsError
 from .decision import INACTIVE, Facts
+from .http1.client import Failure
+from .http1.pool import CallFailed, Origin, Pool, TooLarge, fetch
+from .http1.ticker import Ticker
 from .policy import ClientAuthentication, Policy
 from .trust import Trust
 from .verifier import Learnt, RefusedUs, Unavailable
@@ -35,12 +38,12 @@ LONGEST_RETRY_AFTER: Final = 300.0
 PAUSE: Final = 0.05
 """Seconds before a failed connection is tried again, times the attempt: a restarting server needs a moment."""
 
-_HEADERS: Final = {
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",  # an answer that grows as it is unpacked has no bound
-    "User-Agent": "protectedservice-server",
-}
-_DIGITS: Final = re.compile(r"[0-9]{1,9}")
+# An answer that grows as it is unpacked has no bound: it is asked for as it is.
+_HEAD: Final = (
+    "POST {target} HTTP/1.1\r\nhost: {host}\r\nuser-agent: protectedservice-server\r\naccept: application/json\r\n"
+    "accept-encoding: identity\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+)
+_DIGITS: Final = re.compile(rb"[0-9]{1,9}")
 
 # RFC 7009 and 6750 name them; oidc-provider answers the first to anything that looks like a JWT it did not make.
 _BLAMES_TOKEN: Final = frozenset({"unsupported_token_type", "invalid_token"})
@@ -56,30 +59,21 @@ class Introspection:
     """
 
     def __init__(self, policy: Policy, held: Credentials, reread: Callable[[], Credentials]) -> None:
-        self._url = URL(policy.authorization_server.introspection_endpoint, encoded=True)
+        endpoint = policy.authorization_server.introspection_endpoint
+        origin = Origin.of(endpoint)
+        self._head = _HEAD.format(target=_target(endpoint), host=origin.authority.decode("ascii"))
         self._authentication = policy.authorization_server.client_authentication
         ca_file = policy.authorization_server.ca_file
         self._trust = Trust(Path(ca_file) if ca_file else None)
         self._retries = policy.validation.retries
         self._credentials = held
         self._reread = reread
-        self._session: aiohttp.ClientSession | None = None
-
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # the verifier bounds the calls under way
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None),  # the verifier keeps the budget
-            )
-        return self._session
+        # The time is the verifier's to keep, and so is the number of calls under way.
+        self._pool = Pool(origin, Ticker(), policy.validation.timeout, context=self._trust.context)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._pool.close()
 
     async def __call__(self, token: str) -> Learnt:
         """What the server says about `token`.
@@ -109,39 +103,31 @@ class Introspection:
         return self._credentials
 
     async def _ask(self, token: str, held: Credentials) -> Learnt:
+        request = self._request(token, held)
         for attempt in range(self._retries + 1):
             try:
-                status, retry_after, body = await self._post(token, held)
-            except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-                raise Unavailable("tls") from None
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                if attempt == self._retries:
-                    raise Unavailable("connection") from None
+                status, headers, body = await fetch(self._pool, request, LARGEST_ANSWER)
+            except TooLarge:
+                raise Unavailable("too_large") from None
+            except CallFailed as failed:
+                if failed.failure is not Failure.CONNECTION or attempt == self._retries:
+                    kind = "protocol" if failed.failure is Failure.SLOW else failed.failure.value
+                    raise Unavailable(kind) from None
                 await asyncio.sleep(PAUSE * (attempt + 1))
-            except (aiohttp.ClientError, TimeoutError):
-                raise Unavailable("protocol") from None
             else:
-                return _learnt(status, retry_after, body)
+                return _learnt(status, _retry_after(headers), body)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _post(self, token: str, held: Credentials) -> tuple[int, float | None, bytes]:
-        form = {"token": token, "token_type_hint": "access_token"}
-        headers = dict(_HEADERS)
+    def _request(self, token: str, held: Credentials) -> bytes:
+        """The whole question as bytes (RFC 7662 section 2.1)."""
+        form = f"token={quote_plus(token)}&token_type_hint=access_token"
+        authorization = ""
         match self._authentication:
             case ClientAuthentication.BASIC:
-                headers["Authorization"] = held.basic()
+                authorization = f"authorization: {held.basic()}\r\n"
             case ClientAuthentication.POST:
-                form |= {"client_id": held.client_id, "client_secret": held.client_secret}
-        async with self._connected().post(
-            self._url, data=form, headers=headers, allow_redirects=False, ssl=self._trust.context()
-        ) as response:
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > LARGEST_ANSWER:
-                    response.close()
-                    raise Unavailable("too_large")
-            return response.status, _retry_after(response.headers.get("Retry-After")), bytes(body)
+                form += f"&client_id={quote_plus(held.client_id)}&client_secret={quote_plus(held.client_secret)}"
+        return f"{self._head}{authorization}content-length: {len(form)}\r\n\r\n{form}".encode("ascii")
 
 
 def reader(policy: Policy, folder: Path) -> Introspection:
@@ -154,11 +140,18 @@ def reader(policy: Policy, folder: Path) -> Introspection:
     return Introspection(policy, credentials.read(folder), lambda: credentials.read(folder))
 
 
-def _retry_after(value: str | None) -> float | None:
+def _target(endpoint: str) -> str:
+    """Path and query of the endpoint, as they stand in the policy."""
+    parts = urlsplit(endpoint)
+    return f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+
+
+def _retry_after(headers: Sequence[Header]) -> float | None:
     """Seconds; None for a date too: clocks differ, and the breaker has waits of its own."""
-    if value is None or not _DIGITS.fullmatch(value.strip()):
+    values = [value.strip() for name, value in headers if name == b"retry-after"]
+    if len(values) != 1 or not _DIGITS.fullmatch(values[0]):
         return None
-    return min(float(value), LONGEST_RETRY_AFTER)
+    return min(float(values[0]), LONGEST_RETRY_AFTER)
 
 
 def _learnt(status: int, retry_after: float | None, body: bytes) -> Learnt:
@@ -223,14 +216,20 @@ def facts_of(body: bytes) -> Facts:
         active=True,
         scope=scope,
         scopes=scopes,
-        client_id=_text(document, "client_id"),
+        client_id=_shared(_text(document, "client_id")),
         sub=_text(document, "sub"),
         username=_text(document, "username"),
-        aud=_audiences(document),
-        iss=_text(document, "iss"),
+        aud=_shared_audiences(_audiences(document)),
+        iss=_shared(_text(document, "iss")),
         exp=_seconds(document, "exp"),
         nbf=_seconds(document, "nbf"),
     )
+
+
+@lru_cache(maxsize=1024)
+def _shared(text: str | None) -> str | None:
+    """The same text as one object: thousands of remembered tokens have few different clients and issuers."""
+    return text
 
 
 @lru_cache(maxsize=1024)
@@ -238,6 +237,11 @@ def _scopes(text: str) -> tuple[str, frozenset[str]]:
     """The scopes in order, and as a set. Shared: thousands of remembered tokens have few different ones."""
     words = [word for word in text.split(" ") if word]
     return " ".join(words), frozenset(words)
+
+
+@lru_cache(maxsize=1024)
+def _shared_audiences(audiences: tuple[str, ...]) -> tuple[str, ...]:
+    return audiences
 
 
 def _text(document: dict[str, Any], name: str) -> str | None:

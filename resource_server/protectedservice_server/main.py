@@ -10,8 +10,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import uvloop
 from pythonjsonlogger.json import JsonFormatter
@@ -19,14 +20,17 @@ from pythonjsonlogger.json import JsonFormatter
 from . import credentials as credential_files
 from . import policy as policy_file
 from . import settings as process_settings
-from .application import Application
+from .certificate import CertificateError, ServiceCertificate
 from .credentials import CredentialsError
 from .faults import PolicyError
-from .http_front import http_server
+from .http1.limits import Limits, most_connections
+from .http1.server import HttpServer
+from .http1.ticker import Ticker
 from .introspection import Introspection
 from .management import Management
 from .metrics import Metrics
 from .policy import Policy
+from .service import Service
 from .settings import Settings, SettingsError
 from .trust import TrustError
 
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"port {port}: cannot listen: {cause}\n")
             return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(*loaded, *sockets))
+        runner.run(_serve(loaded, *sockets))
     return 0
 
 
@@ -64,10 +68,20 @@ def _refuse(faults: Sequence[str]) -> int:
     return 2
 
 
-def _load(settings: Settings) -> tuple[Policy, Introspection] | None:
-    """Policy and introspection; None after every fault of both was told, one a line."""
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """All that is read from files before anything is served."""
+
+    policy: Policy
+    introspection: Introspection
+    certificate: ServiceCertificate | None
+
+
+def _load(settings: Settings) -> _Loaded | None:
+    """What the settings name; None after every fault of it was told, one a line."""
     faults: list[str] = []
     policy: Policy | None = None
+    certificate: ServiceCertificate | None = None
     try:
         policy = policy_file.parse(settings.policy.read_text("utf-8"))
     except PolicyError as error:
@@ -79,11 +93,18 @@ def _load(settings: Settings) -> tuple[Policy, Introspection] | None:
         held = credential_files.read(settings.credentials)
     except CredentialsError as error:
         faults += error.faults
+    if settings.tls is not None:
+        try:
+            certificate = ServiceCertificate(settings.tls)
+        except CertificateError as error:
+            faults += error.faults
     if policy is not None and not faults:
         try:
-            return policy, Introspection(policy, held, lambda: credential_files.read(settings.credentials))
+            introspection = Introspection(policy, held, lambda: credential_files.read(settings.credentials))
         except TrustError as error:
             faults += error.faults
+        else:
+            return _Loaded(policy, introspection, certificate)
     _refuse(faults)
     return None
 
@@ -97,8 +118,6 @@ def _log_to_stderr(level: str) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # uvicorn logs what callers do (bad requests, refused upgrades) and repeats the failures that we log ourselves.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
 
 
 def _bind(port: int) -> socket.socket:
@@ -113,45 +132,63 @@ def _bind(port: int) -> socket.socket:
     return socket.create_server(("0.0.0.0", port), backlog=2048)  # noqa: S104 a server in a pod is called from outside
 
 
-async def _serve(
-    policy: Policy, introspection: Introspection, service_socket: socket.socket, management_socket: socket.socket
-) -> None:
+async def _serve(loaded: _Loaded, service_socket: socket.socket, management_socket: socket.socket) -> None:
     """Serve until a signal, then finish what is under way; the management port outlives the service."""
-    metrics = Metrics()
-    application = Application(policy, introspection, metrics)
+    metrics, ticker = Metrics(), Ticker()
+    service = Service(loaded.policy, loaded.introspection, metrics, ticker)
     management = Management(metrics)
-    service_server, management_server = http_server(application, DRAIN_SECONDS), http_server(management, 1)
+    certificate = loaded.certificate
+    service_server = HttpServer(
+        service,
+        ticker=ticker,
+        limits=Limits(connections=most_connections()),
+        refused=service.refused,
+        tls=None if certificate is None else certificate.context,
+    )
+    management_server = HttpServer(management, ticker=ticker)
+    metrics.watch_connections(lambda: service_server.open, lambda: service_server.busy)
+    if certificate is not None:
+        ticker.add(certificate.sweep)
+
+    asked_to_end, asked_twice = asyncio.Event(), asyncio.Event()
 
     def drain() -> None:
-        if service_server.should_exit:
-            service_server.force_exit = True  # asked twice
-        logger.info("Draining: no new connections, requests under way are finished")
-        management.ready = False
-        service_server.should_exit = True
+        if asked_to_end.is_set():
+            asked_twice.set()
+        asked_to_end.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
 
-    service = asyncio.create_task(service_server.serve([service_socket]))
-    manage = asyncio.create_task(management_server.serve([management_socket]))
     ports = [place.getsockname()[1] for place in (service_socket, management_socket)]
-    while not (service_server.started and management_server.started):
-        if service.done() or manage.done():
-            break
-        await asyncio.sleep(0.001)
-    management.ready = not service_server.should_exit
+    await service_server.start(service_socket)
+    await management_server.start(management_socket)
+    management.ready = True
     logger.info("Serving", extra={"port": ports[0], "management_port": ports[1]})
     # What lives from here on is requests; the rest need not be looked at by each collection.
     gc.collect()
     gc.freeze()
     try:
-        await service
+        await asked_to_end.wait()
+        management.ready = False
+        service_server.stop_accepting()
+        logger.info("Draining: no new connections, requests under way are finished")
+        await _first(service_server.drain(DRAIN_SECONDS), asked_twice.wait())
     finally:
-        await application.close()
-        management_server.should_exit = True
-        await manage
+        service_server.close()
+        await service.close()
+        management_server.close()
     logger.info("Drained")
+
+
+async def _first(*several: Coroutine[Any, Any, object]) -> None:
+    """Wait for the first of them and give up the others."""
+    tasks = [asyncio.create_task(one) for one in several]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

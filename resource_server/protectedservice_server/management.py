@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .asgi import Receive, Scope, Send, respond
 from .bearer import Answer, error
+from .http1.exchange import Exchange
 from .metrics import CONTENT_TYPE, Metrics
 
 
 class Management:
-    """An ASGI application.
+    """A `http1` handler.
 
     Ready means that policy and credentials are loaded and requests are taken. Whether the authorization server answers
     is no part of it: taking the pods away in its outage would turn a clear 503 into no answer at all.
@@ -18,15 +18,15 @@ class Management:
         self._metrics = metrics
         self.ready = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(scope, send, self._answer(scope["path"]))
+    def __call__(self, exchange: Exchange) -> None:
+        exchange.answer(self._answer(exchange.target.partition(b"?")[0]))
 
-    def _answer(self, path: str) -> Answer:
-        if path == "/healthz":
+    def _answer(self, path: bytes) -> Answer:
+        if path == b"/healthz":
             return _text(200, b"alive\n")
-        if path == "/readyz":
+        if path == b"/readyz":
             return _text(200, b"ready\n") if self.ready else _text(503, b"starting or draining\n")
-        if path == "/metrics":
+        if path == b"/metrics":
             return Answer(200, ((b"content-type", CONTENT_TYPE.encode()),), self._metrics.exposition())
         return error(404, "not_found", "This port has /healthz, /readyz and /metrics")
 

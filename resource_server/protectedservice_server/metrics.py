@@ -1,11 +1,13 @@
-"""What the server counts, in a registry of its own. No label holds a token, a path or a client."""
+"""What the server counts, as plain numbers; `exposition` turns them into Prometheus' words when somebody asks.
+
+No label holds a token, a path or a client.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import Final
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from .breaker import State
 from .decision import Reason
@@ -16,74 +18,69 @@ _INTROSPECTION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 _UPSTREAM_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+class Histogram:
+    """Durations by bucket. `counts` has one more than there are bounds: what is beyond the last."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+
 class Metrics:
-    """One per process, or per middleware; implements `verifier.Observer`."""
+    """One per process, or per middleware; implements `verifier.Observer`. All is counted in the event loop's thread."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        requests = Counter(
-            "protectedservice_requests", "Requests by what was decided", ["reason"], registry=self.registry
-        )
         # Made beforehand: a rate of something that has not happened yet reads 0, not "no data".
-        self._requests = {reason: requests.labels(reason.value) for reason in Reason}
-        lookups = Counter(
-            "protectedservice_cache_lookups", "Tokens looked up, by result", ["result"], registry=self.registry
-        )
-        self._lookups = {result: lookups.labels(result) for result in ("hit", "miss", "joined")}
-        self._joins = Counter(
-            "protectedservice_single_flight_joins",
-            "Requests that waited for a question another request had asked",
-            registry=self.registry,
-        )
-        self._entries = Gauge(
-            "protectedservice_cache_entries", "Tokens remembered, by table", ["table"], registry=self.registry
-        )
-        self._introspections = Histogram(
-            "protectedservice_introspection_seconds",
-            "Introspections, by result, waiting for a free slot included",
-            ["result"],
-            buckets=_INTROSPECTION_BUCKETS,
-            registry=self.registry,
-        )
-        self._breaker = Gauge("protectedservice_breaker_state", "0 closed, 1 half-open, 2 open", registry=self.registry)
-        self._upstream = Histogram(
-            "protectedservice_upstream_seconds",
-            "Seconds until the upstream's headers, by result (a class of status, unreachable, slow)",
-            ["result"],
-            buckets=_UPSTREAM_BUCKETS,
-            registry=self.registry,
-        )
-        self.in_progress = Gauge(
-            "protectedservice_requests_in_progress", "Requests that are not answered yet", registry=self.registry
-        )
+        self.requests = dict.fromkeys(Reason, 0)
+        self.lookups = dict.fromkeys(("hit", "miss", "joined"), 0)
+        self.introspections: dict[str, Histogram] = {}
+        self.upstream: dict[str, Histogram] = {}
+        self.breaker = State.CLOSED
+        self.cache_sizes: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.connections: Callable[[], int] = lambda: 0
+        self.in_progress: Callable[[], int] = lambda: 0
 
     def decided(self, reason: Reason) -> None:
         """A request was let in or refused."""
-        self._requests[reason].inc()
+        self.requests[reason] += 1
 
     def looked_up(self, result: str) -> None:
         """A token was looked up: `hit`, `miss` or `joined`."""
-        self._lookups[result].inc()
-        if result == "joined":
-            self._joins.inc()
+        self.lookups[result] += 1
 
     def introspected(self, result: str, seconds: float) -> None:
         """A question to the authorization server ended."""
-        self._introspections.labels(result).observe(seconds)
+        if result not in self.introspections:
+            self.introspections[result] = Histogram(_INTROSPECTION_BUCKETS)
+        self.introspections[result].observe(seconds)
 
     def upstream_answered(self, result: str, seconds: float) -> None:
         """The upstream's headers came, or did not."""
-        self._upstream.labels(result).observe(seconds)
+        if result not in self.upstream:
+            self.upstream[result] = Histogram(_UPSTREAM_BUCKETS)
+        self.upstream[result].observe(seconds)
 
     def watch_cache(self, sizes: Callable[[], tuple[int, int]]) -> None:
         """Read the sizes of the tables (active, inactive) at each scrape."""
-        self._entries.labels("active").set_function(lambda: sizes()[0])
-        self._entries.labels("inactive").set_function(lambda: sizes()[1])
+        self.cache_sizes = sizes
+
+    def watch_connections(self, open_: Callable[[], int], in_progress: Callable[[], int]) -> None:
+        """Read how many connections there are, and how many of them wait for an answer, at each scrape."""
+        self.connections, self.in_progress = open_, in_progress
 
     def breaker_changed(self, state: State) -> None:
         """The breaker opened, closed or lets a probe through."""
-        self._breaker.set(state.value)
+        self.breaker = state
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
-        return generate_latest(self.registry)
+        # Prometheus' library is a third of what the process would need to start, so it is loaded at the first scrape.
+        from .exposition import exposition  # noqa: PLC0415
+
+        return exposition(self)

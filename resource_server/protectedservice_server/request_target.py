@@ -13,11 +13,30 @@ from urllib.parse import unquote_to_bytes
 # What RFC 3986 allows in a path, and the few printable characters that clients send unencoded all the same.
 _PATH: Final = re.compile(rb"/[\x21\x24-\x3b\x3d\x40-\x5a\x5b\x5d\x5f\x61-\x7a\x7c\x7e%]*")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE: Final = re.compile(rb"https?://[A-Za-z0-9._~%:\[\]-]+(?=[/?]|$)", re.IGNORECASE)
 _QUERY: Final = re.compile(rb"[\x21\x22\x24-\x7e]*")
 
 
 class RefusedTarget(ValueError):
     """A request target that is answered 400; the message says why, and holds nothing of the target."""
+
+
+def split(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request target; the query with its question mark, as it was received.
+
+    An absolute target stands for its path (RFC 9112 section 3.2.2): whom it names does not matter behind this server.
+
+    Raises:
+        RefusedTarget: it is of another form.
+    """
+    if not target.startswith(b"/"):
+        absolute = _ABSOLUTE.match(target)
+        if absolute is None:
+            raise RefusedTarget("the target is neither a path nor an absolute http URL")
+        rest = target[absolute.end() :]
+        target = rest if rest.startswith(b"/") else b"/" + rest
+    path, mark, query = target.partition(b"?")
+    return path, mark + query
 
 
 def matched_path(raw_path: bytes) -> str:

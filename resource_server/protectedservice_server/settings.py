@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 PREFIX: Final = "PROTECTEDSERVICE_"
 DEFAULT_PORT: Final = "8080"
@@ -36,6 +36,8 @@ class Settings:
     management_port: int
     """Of health, readiness and metrics; never to be exposed."""
     log_level: str
+    tls: Path | None = None
+    """Folder with the files tls.crt and tls.key for the service port. None: plain HTTP."""
 
 
 def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -68,7 +70,8 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         faults.append(f"--management-port: is {port} like --port: metrics must not be reachable through the service")
     if faults or policy is None or credentials is None or log_level is None:
         raise SettingsError(faults)
-    return Settings(Path(policy), Path(credentials), port, management_port, log_level)
+    tls = given["tls"] if given["tls"] is not None else environment.get(f"{PREFIX}TLS")
+    return Settings(Path(policy), Path(credentials), port, management_port, log_level, Path(tls) if tls else None)
 
 
 def _port(name: str, value: str | None, faults: list[str]) -> int:
@@ -78,6 +81,19 @@ def _port(name: str, value: str | None, faults: list[str]) -> int:
         faults.append(f"--{name}: must be a port from 0 to 65535")
         return 0
     return int(value)
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: it is in the installed package's files."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **keywords: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **keywords)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version  # noqa: PLC0415 slow to load, and never needed to serve
+
+        sys.stdout.write(f"{version('protectedservice')}\n")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--credentials", metavar="DIR", help="folder with the files client_id and client_secret")
     parser.add_argument("--port", metavar="N", help=f"port of the service ({DEFAULT_PORT})")
     parser.add_argument("--management-port", metavar="N", help=f"health and metrics ({DEFAULT_MANAGEMENT_PORT})")
+    parser.add_argument("--tls", metavar="DIR", help="serve HTTPS with DIR/tls.crt and DIR/tls.key (plain HTTP)")
     parser.add_argument("--log-level", metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)} (info)")
-    parser.add_argument("--version", action="version", version=version("protectedservice"))
+    parser.add_argument("--version", action=_Version, help="tell the version and end")
     return parser

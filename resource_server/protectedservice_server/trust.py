@@ -46,14 +46,16 @@ class Trust:
             self._seen = _version_or_none(file)
             self._context = _load(file)
 
-    def context(self) -> ssl.SSLContext | bool:
-        """For the next connection, as aiohttp takes it; True: the system's.
+    def context(self) -> ssl.SSLContext:
+        """For the next connection. The same object as long as the same authorities are trusted.
 
         The file is looked at each time and read when it is another one. While it cannot be used, what was read before
         stays in force, and a warning says so once.
         """
-        if self._file is None or self._context is None:
-            return True
+        if self._context is None:
+            self._context = ssl.create_default_context()  # the system's; not before it is needed, they are many
+        if self._file is None:
+            return self._context
         version = _version_or_none(self._file)
         if version != self._seen:
             self._seen = version

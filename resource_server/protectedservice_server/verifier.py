@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
+
 from .breaker import Breaker, State
 from .cache import Cache, key_of
 from .decision import Facts, Reason, decide
@@ -77,8 +79,7 @@ class Observer(Protocol):
         """A question ended: `active`, `inactive`, `blamed`, or the kind of failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What was decided about a request; `facts` are there iff `reason` is OK."""
 
     reason: Reason
@@ -126,6 +127,17 @@ class Verifier:
         self._last_refusal = Reason.AS_UNAVAILABLE
         self._failing: str | None = None
 
+    def recall(self, token: str, requirement: Requirement) -> Verdict | None:
+        """The verdict for a request that carries `token` and has arrived now, from what is remembered; None: `verify`.
+
+        What is remembered may be used by whoever asks: the bound is measured from now, as in `verify`.
+        """
+        facts = self.cache.get(key_of(token), self._clock())
+        if facts is None:
+            return None
+        self._observer.looked_up("hit")
+        return self._judged(facts, requirement)
+
     async def verify(self, token: str, requirement: Requirement) -> Verdict:
         """The verdict for a request that carries `token` and has arrived now."""
         arrived = self._clock()
@@ -138,6 +150,9 @@ class Verifier:
                 facts = await self._learn(key, token, arrived)
             except Unavailable as failure:
                 return Verdict(failure.reason, retry_after=max(1, math.ceil(failure.retry_after or 1.0)))
+        return self._judged(facts, requirement)
+
+    def _judged(self, facts: Facts, requirement: Requirement) -> Verdict:
         reason = decide(facts, requirement, self._issuer, self._wall())
         return Verdict(reason, facts if reason is Reason.OK else None)
 

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-from uvicorn.server import ServerState
 
 from protectedservice_server import policy as policy_file
-from protectedservice_server.application import Application
 from protectedservice_server.credentials import Credentials
-from protectedservice_server.http_front import BoundedProtocol, http_server
+from protectedservice_server.http1.limits import Limits
+from protectedservice_server.http1.server import HttpServer
+from protectedservice_server.http1.ticker import Ticker
 from protectedservice_server.introspection import Introspection
 from protectedservice_server.metrics import Metrics
+from protectedservice_server.service import Service
 
 from ..support.introspection_server import IntrospectionServer
 
 
 @dataclass
-class Service:
+class Running:
     """A service under test."""
 
     port: int
     metrics: Metrics
     reread: list[Credentials]
     """What the next readings of the credentials folder bring; the last one stays."""
+    front: HttpServer
 
     def metric(self, name: str, **labels: str) -> float:
         """One sample out of the exposition, 0 where there is none."""
@@ -52,28 +56,26 @@ def policy_text(server: IntrospectionServer, **changes: Any) -> str:
 
 
 @asynccontextmanager
-async def service(server: IntrospectionServer, **changes: Any) -> AsyncIterator[Service]:
+async def service(
+    server: IntrospectionServer, *, limits: Limits | None = None, tls: ssl.SSLContext | None = None, **changes: Any
+) -> AsyncIterator[Running]:
     """The service with the policy of `policy_text`, until the block ends."""
     policy = policy_file.parse(policy_text(server, **changes))
     held = Credentials(server.client_id, server.client_secret)
     reread = [held]
     metrics = Metrics()
     introspection = Introspection(policy, held, lambda: reread.pop(0) if len(reread) > 1 else reread[0])
-    application = Application(policy, introspection, metrics)
-    # The front as the process has it, but without uvicorn's loop around it: its ending takes 0.2 s in each test.
-    config = http_server(application, 5).config
-    config.load()
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: BoundedProtocol(config, state, {}, loop), "127.0.0.1", 0)
+    ticker = Ticker()
+    handler = Service(policy, introspection, metrics, ticker)
+    front = HttpServer(handler, ticker=ticker, limits=limits, refused=handler.refused, tls=tls)
+    metrics.watch_connections(lambda: front.open, lambda: front.busy)
+    listening = socket.create_server(("127.0.0.1", 0))
+    await front.start(listening)
     try:
-        yield Service(listening.sockets[0].getsockname()[1], metrics, reread)
+        yield Running(listening.getsockname()[1], metrics, reread, front)
     finally:
-        listening.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
-        await asyncio.gather(*state.tasks, return_exceptions=True)
-        await application.close()
+        front.close()
+        await handler.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

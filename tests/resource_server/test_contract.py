@@ -12,11 +12,11 @@ import pytest
 
 from protectedservice_server.breaker import FAILURES_TO_OPEN
 from protectedservice_server.credentials import Credentials
-from protectedservice_server.http_front import LARGEST_HEAD, MOST_HEADERS
+from protectedservice_server.http1.limits import Limits
 from protectedservice_server.policy import CHECK_PATH
 
 from ..support.introspection_server import Answer, IntrospectionServer, plain
-from .running import Service, service, until
+from .running import Running, service, until
 from .wire import Header, ask, head, raw, reply
 
 TOKENLESS = 'Bearer realm="protectedservice", scope="read"'
@@ -29,7 +29,7 @@ async def server() -> AsyncIterator[IntrospectionServer]:
 
 
 @pytest.fixture
-async def demo(server: IntrospectionServer) -> AsyncIterator[Service]:
+async def demo(server: IntrospectionServer) -> AsyncIterator[Running]:
     async with service(server) as running:
         yield running
 
@@ -57,7 +57,7 @@ async def test_the_demonstration_from_401_to_200_to_401(server: IntrospectionSer
     assert 'error="invalid_token"' in (revoked.value("www-authenticate") or "")
 
 
-async def test_demonstration_routes(server: IntrospectionServer, demo: Service) -> None:
+async def test_demonstration_routes(server: IntrospectionServer, demo: Running) -> None:
     answers = {path: await ask(demo.port, path) for path in ("/public", "/health", "/ready", "/", "/nope", "/public/")}
     posted = await ask(demo.port, "/public", method="POST", body=b"x")
 
@@ -114,7 +114,7 @@ async def test_all_refusals_of_the_contract_with_their_challenges_and_counts(ser
     ],
 )
 async def test_what_is_no_bearer_token_is_never_asked_about(
-    server: IntrospectionServer, demo: Service, headers: list[Header], status: int
+    server: IntrospectionServer, demo: Running, headers: list[Header], status: int
 ) -> None:
     answer = await ask(demo.port, "/protected", headers=headers)
 
@@ -128,7 +128,7 @@ async def test_what_is_no_bearer_token_is_never_asked_about(
     ["/protected%2fx", "/x/../protected", "/%2e%2e/protected", "/protected%00", "/a%5cb", "/a%252e", "//./b"],
 )
 async def test_a_path_with_two_readings_is_refused_before_anything_else(
-    server: IntrospectionServer, demo: Service, target: str
+    server: IntrospectionServer, demo: Running, target: str
 ) -> None:
     answer = await ask(demo.port, target, token=server.issue())
 
@@ -136,7 +136,7 @@ async def test_a_path_with_two_readings_is_refused_before_anything_else(
     assert server.asked == []
 
 
-async def test_an_absolute_target_is_matched_by_its_path(demo: Service) -> None:
+async def test_an_absolute_target_is_matched_by_its_path(demo: Running) -> None:
     assert (await ask(demo.port, "http://elsewhere/protected")).status == 401
 
 
@@ -165,17 +165,19 @@ async def test_an_absolute_target_is_matched_by_its_path(demo: Service) -> None:
             id="two lengths",
         ),
         pytest.param(
-            b"GET /public HTTP/1.1\r\nHost: a\r\n" + b"".join(b"x: y\r\n" for _ in range(MOST_HEADERS)) + b"\r\n",
+            b"GET /public HTTP/1.1\r\nHost: a\r\n" + b"".join(b"x: y\r\n" for _ in range(Limits().headers)) + b"\r\n",
             431,
             id="too many headers",
         ),
         pytest.param(
-            b"GET /public HTTP/1.1\r\nHost: a\r\nx: " + b"y" * LARGEST_HEAD + b"\r\n\r\n", 431, id="too large"
+            b"GET /public HTTP/1.1\r\nHost: a\r\nx: " + b"y" * Limits().head_bytes + b"\r\n\r\n", 431, id="too large"
         ),
-        pytest.param(b"GET /public HTTP/1.1\r\nHost: a\r\nx: " + b"y" * 4 * LARGEST_HEAD, 431, id="a line without end"),
+        pytest.param(
+            b"GET /public HTTP/1.1\r\nHost: a\r\nx: " + b"y" * 4 * Limits().head_bytes, 431, id="a line without end"
+        ),
     ],
 )
-async def test_what_is_no_good_http_is_refused(demo: Service, request_bytes: bytes, status: int) -> None:
+async def test_what_is_no_good_http_is_refused(demo: Running, request_bytes: bytes, status: int) -> None:
     answer = await raw(demo.port, request_bytes)
 
     assert answer.status == status
@@ -184,7 +186,7 @@ async def test_what_is_no_good_http_is_refused(demo: Service, request_bytes: byt
         assert set(answer.json()) == {"error", "error_description"}
 
 
-async def test_head_has_the_headers_of_get_and_no_body(server: IntrospectionServer, demo: Service) -> None:
+async def test_head_has_the_headers_of_get_and_no_body(server: IntrospectionServer, demo: Running) -> None:
     token = server.issue()
     reader, writer = await asyncio.open_connection("127.0.0.1", demo.port)
     writer.write(head("HEAD", "/protected") + head("HEAD", "/protected", token=token) + head("GET", "/public"))
@@ -197,7 +199,7 @@ async def test_head_has_the_headers_of_get_and_no_body(server: IntrospectionServ
     assert after.json()["ok"] is True
 
 
-async def test_the_check_path_answers_for_the_default_requirement(server: IntrospectionServer, demo: Service) -> None:
+async def test_the_check_path_answers_for_the_default_requirement(server: IntrospectionServer, demo: Running) -> None:
     without = await ask(demo.port, CHECK_PATH)
     lacking = await ask(demo.port, CHECK_PATH, token=server.issue("write"))
     good = await ask(demo.port, CHECK_PATH, token=server.issue())
@@ -223,7 +225,7 @@ async def test_the_check_path_answers_for_the_default_requirement(server: Intros
     ids=["500", "429", "html", "cut", "no active", "active no boolean", "over 64 KiB"],
 )
 async def test_an_outage_is_503_and_never_an_answer_about_the_token(
-    server: IntrospectionServer, demo: Service, answer: Answer
+    server: IntrospectionServer, demo: Running, answer: Answer
 ) -> None:
     token = server.issue()
     server.scripted.append(answer)
@@ -238,7 +240,7 @@ async def test_an_outage_is_503_and_never_an_answer_about_the_token(
     assert after.status == 200
 
 
-async def test_the_server_s_own_retry_after_is_passed_on(server: IntrospectionServer, demo: Service) -> None:
+async def test_the_server_s_own_retry_after_is_passed_on(server: IntrospectionServer, demo: Running) -> None:
     server.scripted.append(plain(429, "{}", retry_after="17"))
 
     assert (await ask(demo.port, "/protected", token="t")).value("retry-after") == "17"
@@ -256,7 +258,7 @@ async def test_a_slow_authorization_server_is_503_within_the_budget(server: Intr
     assert demo.metric("protectedservice_introspection_seconds_count", result="timeout") == 1
 
 
-async def test_remembered_tokens_outlive_an_outage_within_the_bound(server: IntrospectionServer, demo: Service) -> None:
+async def test_remembered_tokens_outlive_an_outage_within_the_bound(server: IntrospectionServer, demo: Running) -> None:
     known, unknown = server.issue(), server.issue()
     await ask(demo.port, "/protected", token=known)
     server.always = plain(503, "{}")
@@ -266,7 +268,7 @@ async def test_remembered_tokens_outlive_an_outage_within_the_bound(server: Intr
 
 
 async def test_the_breaker_spares_the_server_and_tells_when_to_come_back(
-    server: IntrospectionServer, demo: Service
+    server: IntrospectionServer, demo: Running
 ) -> None:
     server.always = plain(500, "{}")
     for number in range(FAILURES_TO_OPEN):
@@ -279,7 +281,7 @@ async def test_the_breaker_spares_the_server_and_tells_when_to_come_back(
 
 
 async def test_junk_that_the_server_refuses_to_look_at_is_401_and_harms_nobody(
-    server: IntrospectionServer, demo: Service
+    server: IntrospectionServer, demo: Running
 ) -> None:
     junk = plain(400, '{"error": "unsupported_token_type"}')
     server.scripted.extend([junk] * 2 * FAILURES_TO_OPEN)
@@ -293,7 +295,7 @@ async def test_junk_that_the_server_refuses_to_look_at_is_401_and_harms_nobody(
 
 
 async def test_refused_credentials_are_503_and_fresh_ones_heal_by_themselves(
-    server: IntrospectionServer, demo: Service
+    server: IntrospectionServer, demo: Running
 ) -> None:
     token, server.client_secret = server.issue(), "rotated"
     refused = await ask(demo.port, "/protected", token=token)
@@ -306,7 +308,7 @@ async def test_refused_credentials_are_503_and_fresh_ones_heal_by_themselves(
 
 
 async def test_200_connections_with_one_unknown_token_are_one_question(
-    server: IntrospectionServer, demo: Service
+    server: IntrospectionServer, demo: Running
 ) -> None:
     token = server.issue()
     server.open.clear()
@@ -321,7 +323,7 @@ async def test_200_connections_with_one_unknown_token_are_one_question(
 
 
 async def test_a_caller_that_goes_away_does_not_spoil_the_answer_for_others(
-    server: IntrospectionServer, demo: Service
+    server: IntrospectionServer, demo: Running
 ) -> None:
     token = server.issue()
     server.open.clear()
@@ -346,7 +348,7 @@ async def test_any_of_the_scopes_is_enough_where_the_policy_says_so(server: Intr
     assert 'scope="read write"' in (none.value("www-authenticate") or "")
 
 
-async def test_a_refused_request_that_waits_to_send_its_body_ends_the_connection(demo: Service) -> None:
+async def test_a_refused_request_that_waits_to_send_its_body_ends_the_connection(demo: Running) -> None:
     answer = await ask(
         demo.port, "/protected", method="POST", headers=[("Expect", "100-continue"), ("Content-Length", "5")]
     )
@@ -355,7 +357,7 @@ async def test_a_refused_request_that_waits_to_send_its_body_ends_the_connection
 
 
 async def test_metrics_tell_of_cache_and_introspection_and_hold_no_token(
-    server: IntrospectionServer, demo: Service
+    server: IntrospectionServer, demo: Running
 ) -> None:
     token = server.issue()
     for _ in range(3):

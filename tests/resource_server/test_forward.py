@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from protectedservice_server.forward import header_value
+from protectedservice_server.forwarded import header_value
 from protectedservice_server.policy import CHECK_PATH
 
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer
-from .running import Service, behind, service
+from .running import Running, behind, service
 from .wire import Header, ask, head, raw, reply
 
 
@@ -30,14 +31,14 @@ async def upstream() -> AsyncIterator[EchoUpstream]:
 
 
 @pytest.fixture
-async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Service]:
+async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Running]:
     async with service(server, **behind(upstream.url)) as running:
         yield running
 
 
 @pytest.mark.parametrize("target", ["/", "/public", "/health", CHECK_PATH, "/.well-known/oauth-protected-resource"])
 async def test_nothing_reaches_the_upstream_without_a_token(
-    proxy: Service, upstream: EchoUpstream, target: str
+    proxy: Running, upstream: EchoUpstream, target: str
 ) -> None:
     answers = [await ask(proxy.port, target, method=method) for method in ("GET", "OPTIONS", "POST")]
 
@@ -46,7 +47,7 @@ async def test_nothing_reaches_the_upstream_without_a_token(
 
 
 async def test_the_upstream_learns_who_calls_and_whence_and_never_the_token(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     token = server.issue("read write", sub="alice", client_id="shop")
     answer = await ask(proxy.port, "/orders?id=1", token=token, headers=[("X-Own", "kept"), ("Cookie", "a=b; c=d")])
@@ -67,7 +68,7 @@ async def test_the_upstream_learns_who_calls_and_whence_and_never_the_token(
 
 
 async def test_nothing_is_added_that_neither_the_caller_nor_the_contract_knows(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     await ask(proxy.port, "/x", method="POST", token=server.issue(), body=b"x")
     names = {name.lower() for name, _ in upstream.seen[0].headers}
@@ -95,7 +96,7 @@ async def test_nothing_is_added_that_neither_the_caller_nor_the_contract_knows(
     ],
 )
 async def test_what_a_caller_says_about_itself_is_taken_off(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream, forged: Header
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, forged: Header
 ) -> None:
     await ask(proxy.port, "/x", token=server.issue(), headers=[forged, forged])
 
@@ -115,7 +116,7 @@ async def test_what_a_caller_says_about_itself_is_taken_off(
     ],
 )
 async def test_hop_by_hop_headers_end_here(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream, hop: Header
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, hop: Header
 ) -> None:
     headers = [hop, ("X-Secret-Hop", "1"), ("X-Own", "kept")]
     if hop[0] in ("Upgrade", "HTTP2-Settings"):
@@ -131,7 +132,7 @@ async def test_hop_by_hop_headers_end_here(
 
 
 async def test_a_caller_cannot_name_away_the_length_or_our_headers(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     named = ("Connection", "Content-Length, X-Auth-Client-Id, X-Forwarded-For, close")
     await ask(proxy.port, "/x", method="POST", token=server.issue(), headers=[named], body=b"12345")
@@ -147,25 +148,23 @@ async def test_a_caller_cannot_name_away_the_length_or_our_headers(
     ["/a%20b", "/%C3%A4/%41", "//a//b/", "/a;v=1/b,c", "/a?", "/a?x=%2F&y=a+b&z=%zz&&", "/a?b=/../c?d", "/[x]|~!$'()*"],
 )
 async def test_the_bytes_that_were_matched_are_the_bytes_that_are_sent(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream, target: str
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, target: str
 ) -> None:
     await ask(proxy.port, target, token=server.issue())
 
-    assert upstream.seen[0].target == target.removesuffix("?")
+    assert upstream.seen[0].target == target
 
 
-async def test_header_values_pass_byte_by_byte_or_not_at_all(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+async def test_header_values_pass_byte_by_byte(
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     token = server.issue()
     utf8 = "ä€".encode().decode("latin-1")
-    passed = await ask(proxy.port, "/x", token=token, headers=[("X-Own", utf8), ("X-Own", "2")])
-    refused = await ask(proxy.port, "/x", token=token, headers=[("X-Own", "\xe4")])
+    await ask(proxy.port, "/x", token=token, headers=[("X-Own", utf8), ("X-Own", "2")])
+    await ask(proxy.port, "/x", token=token, headers=[("X-Own", "\xe4")])
 
-    assert passed.status == 200
     assert upstream.seen[0].values("x-own") == ["ä€", "2"]
-    assert (refused.status, refused.json()["error"]) == (400, "invalid_request")
-    assert len(upstream.seen) == 1
+    assert upstream.seen[1].values("x-own") == [b"\xe4".decode("utf-8", "surrogateescape")]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +188,7 @@ def test_claims_become_header_values_that_nobody_can_confuse(claim: str, sent: s
 
 
 async def test_hostile_claims_stay_in_their_header(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     await ask(proxy.port, "/x", token=server.issue(sub="a\r\nX-Auth-Client-Id: admin\r\n\r\n"))
 
@@ -198,7 +197,7 @@ async def test_hostile_claims_stay_in_their_header(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_methods_pass(server: IntrospectionServer, proxy: Service, upstream: EchoUpstream, method: str) -> None:
+async def test_methods_pass(server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, method: str) -> None:
     answer = await ask(proxy.port, "/x", method=method, token=server.issue(), body=b"")
 
     assert answer.status == 200
@@ -207,7 +206,7 @@ async def test_methods_pass(server: IntrospectionServer, proxy: Service, upstrea
 
 
 async def test_a_chunked_body_stays_chunked_and_a_sized_one_sized(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     token = server.issue()
     chunked = head("POST", "/x", [("Transfer-Encoding", "chunked")], token=token) + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
@@ -222,7 +221,7 @@ async def test_a_chunked_body_stays_chunked_and_a_sized_one_sized(
 
 
 async def test_a_request_body_streams_as_it_comes(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(head("POST", "/upload", [("Transfer-Encoding", "chunked")], token=server.issue()) + b"3\r\none\r\n")
@@ -237,7 +236,7 @@ async def test_a_request_body_streams_as_it_comes(
 
 
 async def test_an_answer_streams_as_it_comes(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(head("GET", "/stream", token=server.issue()))
@@ -251,7 +250,7 @@ async def test_an_answer_streams_as_it_comes(
 
 
 async def test_a_body_waits_for_100_continue_until_the_token_was_good(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     expecting = [("Expect", "100-continue"), ("Content-Length", "4")]
@@ -266,7 +265,7 @@ async def test_a_body_waits_for_100_continue_until_the_token_was_good(
     assert upstream.seen[0].values("expect") == []
 
 
-async def test_megabytes_pass_both_ways(server: IntrospectionServer, proxy: Service, upstream: EchoUpstream) -> None:
+async def test_megabytes_pass_both_ways(server: IntrospectionServer, proxy: Running, upstream: EchoUpstream) -> None:
     token, body = server.issue(), bytes(range(256)) * 8192
     echoed = await ask(proxy.port, "/x", method="PUT", token=token, body=body)
     big = await ask(proxy.port, "/big", token=token)
@@ -276,7 +275,7 @@ async def test_megabytes_pass_both_ways(server: IntrospectionServer, proxy: Serv
 
 
 async def test_who_goes_away_frees_the_upstream(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(head("GET", "/wait", token=server.issue()))
@@ -288,7 +287,7 @@ async def test_who_goes_away_frees_the_upstream(
 
 
 async def test_who_goes_away_within_a_stream_frees_the_upstream(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(head("GET", "/stream", token=server.issue()))
@@ -299,7 +298,7 @@ async def test_who_goes_away_within_a_stream_frees_the_upstream(
         await upstream.left.wait()
 
 
-async def test_hop_by_hop_headers_of_the_answer_end_here(server: IntrospectionServer, proxy: Service) -> None:
+async def test_hop_by_hop_headers_of_the_answer_end_here(server: IntrospectionServer, proxy: Running) -> None:
     answer = await ask(proxy.port, "/hop", token=server.issue())
 
     assert answer.body == b"hop"
@@ -310,7 +309,7 @@ async def test_hop_by_hop_headers_of_the_answer_end_here(server: IntrospectionSe
 
 
 async def test_answers_are_neither_decoded_nor_followed_nor_remembered(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     token = server.issue()
     packed = await ask(proxy.port, "/gzip", token=token)
@@ -325,7 +324,7 @@ async def test_answers_are_neither_decoded_nor_followed_nor_remembered(
     assert all(seen.values("cookie") == [] for seen in upstream.seen)
 
 
-async def test_an_answer_that_breaks_off_is_cut_and_not_ended(server: IntrospectionServer, proxy: Service) -> None:
+async def test_an_answer_that_breaks_off_is_cut_and_not_ended(server: IntrospectionServer, proxy: Running) -> None:
     answer = await ask(proxy.port, "/break", token=server.issue())
 
     assert answer.status == 200
@@ -395,7 +394,11 @@ async def test_a_status_that_cannot_be_passed_on_is_502(server: IntrospectionSer
 async def test_a_name_that_leads_to_this_machine_is_refused_at_the_connection(
     server: IntrospectionServer, upstream: EchoUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def resolve(*args: object, **kwargs: object) -> list[object]:
+    real = asyncio.get_running_loop().getaddrinfo
+
+    async def resolve(host: str, *args: Any, **kwargs: Any) -> Any:
+        if not host.endswith(".svc"):
+            return await real(host, *args, **kwargs)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", upstream.port))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
@@ -407,20 +410,8 @@ async def test_a_name_that_leads_to_this_machine_is_refused_at_the_connection(
     assert upstream.seen == []
 
 
-async def test_a_websocket_handshake_is_told_that_it_is_not_supported(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
-) -> None:
-    handshake = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
-    without = await ask(proxy.port, "/x", headers=handshake)
-    answer = await ask(proxy.port, "/x", headers=handshake, token=server.issue())
-
-    assert (without.status, without.value("connection")) == (401, "close")
-    assert (answer.status, answer.value("connection")) == (501, "close")
-    assert upstream.seen == []
-
-
 async def test_the_check_path_is_never_forwarded(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     answer = await ask(proxy.port, CHECK_PATH, token=server.issue())
 
@@ -429,7 +420,7 @@ async def test_the_check_path_is_never_forwarded(
 
 
 async def test_requests_on_one_connection_do_not_mix(
-    server: IntrospectionServer, proxy: Service, upstream: EchoUpstream
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream
 ) -> None:
     token = server.issue()
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)

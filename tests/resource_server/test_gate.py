@@ -13,7 +13,7 @@ from protectedservice_server.decision import Facts
 from protectedservice_server.faults import PolicyError
 
 from ..support.introspection_server import IntrospectionServer
-from .running import policy_text
+from .running import policy_text, until
 from .server_process import credentials_folder
 
 
@@ -120,12 +120,12 @@ async def test_an_unknown_kind_of_scope_is_an_error_and_not_a_way_in(gate: Gate)
 
 async def test_the_lifespan_passes_and_closes_the_connections(gate: Gate, server: IntrospectionServer) -> None:
     await call(gate, http("/orders", server.issue()))
-    session = gate._introspection._session
+    before = gate._introspection._pool.open
     sent = await call(gate, {"type": "lifespan"})
 
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert session is not None
-    assert session.closed
+    assert before == 1
+    await until(lambda: gate._introspection._pool.open == 0)
 
 
 async def test_a_policy_with_a_backend_is_refused(server: IntrospectionServer, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from protectedservice_server.verifier import Unavailable
 
 from ..support.certificates import Authority
 from ..support.introspection_server import IntrospectionServer
-from .running import Service, policy_text, service
+from .running import Running, policy_text, service
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def trusting(server: IntrospectionServer, file: Path | None) -> dict[str, Any]:
     return {"authorizationServers": [{"endpoints": {"introspection": server.url}, **tls}]}
 
 
-async def ask(running: Service, token: str) -> int:
+async def ask(running: Running, token: str) -> int:
     async with (
         aiohttp.ClientSession() as session,
         session.get(
@@ -154,7 +154,13 @@ def test_the_context_verifies_whatever_the_file_is(ours: Authority, tmp_path: Pa
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname is True
     assert [found["subject"] for found in context.get_ca_certs()] == [((("commonName", "Ours"),),)]
-    assert Trust(None).context() is True  # aiohttp's word for: the system's, verified
+
+
+def test_without_a_file_the_systems_authorities_are_verified_against() -> None:
+    context = Trust(None).context()
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname is True
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,345 @@
+"""One connection to another server: a call out, its answer back, and the next call on the same connection.
+
+Strict as the server's side is: an answer that llhttp does not read, whose framing is doubtful, or that nobody asked for
+ends the connection, and is never reused or passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, cast
+
+import httptools
+
+from ..bearer import Header
+
+LARGEST_HEAD: Final = 128 * 1024
+"""Bytes of an answer's head, or of its trailers; Content-Security-Policy alone can have many KiB."""
+
+MOST_HEADERS: Final = 500
+
+
+class Failure(Enum):
+    """Why a call has no whole answer."""
+
+    CONNECTION = "connection"
+    """None could be made, or it ended before the answer did."""
+    TLS = "tls"
+    """The other side could not prove who it is."""
+    SLOW = "timeout"
+    PROTOCOL = "protocol"
+    """What came was no valid answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an answer. Header names are lower case."""
+
+    status: int
+    headers: list[Header]
+    length: int | None
+    """Of the body; None: unknown before its end."""
+
+
+class Call:
+    """One question; the connection tells it of the answer. Subclasses say what to do with it.
+
+    `head` is the whole head of the request. A body follows by `connection.write` from `sent` on.
+    """
+
+    head: bytes
+    headless = False
+    """Whether the answer has no body, whatever its headers say: it answers HEAD (RFC 9112 section 6.3)."""
+    repeatable = False
+    """Whether it may be sent once more where a kept connection turns out to be dead (RFC 9110 section 9.2.2)."""
+    connection: ClientConnection | None = None
+    given_up = False
+
+    def sent(self) -> None:
+        """The head is on its way."""
+
+    def interim(self, head: Head) -> None:
+        """A 1xx answer, except 100 and 101."""
+
+    def answered(self, head: Head) -> None:
+        """The answer begins."""
+
+    def switched(self, head: Head) -> None:
+        """101: what comes now is `tunnelled`."""
+
+    def body(self, data: bytes) -> None:
+        """A piece of the answer's body."""
+
+    def tunnelled(self, data: bytes) -> None:
+        """Bytes behind a 101."""
+
+    def flush(self) -> None:
+        """All that came at once has been told."""
+
+    def finished(self, trailers: Sequence[Header]) -> None:
+        """The answer is whole; the last call."""
+
+    def failed(self, failure: Failure) -> None:
+        """There will be no (whole) answer; the last call."""
+
+    def pause(self) -> None:
+        """The other side does not take the request as fast as it is sent."""
+
+    def resume(self) -> None:
+        """It does again."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """`owner` hears of its end, and gets it back after each answer that leaves it fit for another call."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._transport: asyncio.Transport
+        self._call: Call | None = None
+        self._fresh_parser()
+        self.calls = 0
+        """How many were sent; of the first nobody can say that the connection was dead before."""
+        self.idle_since = 0.0
+        self.deadline: float | None = None
+        """When, on the ticker's clock, the other side will have been silent for too long."""
+        self.request_sent = False
+        """Whether the whole request has been written: an answer that ends earlier leaves the connection unfit."""
+        self._heard = False
+        self._broken = False
+
+    def _fresh_parser(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: list[Header] = []
+        self._head_bytes = 0
+        self._in_body = False
+        self._status = 0
+        self._whole = False  # the answer has ended
+        self._to_the_end = False  # the answer ends with the connection
+        self._tunnel = False
+        self._keep = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another call may be sent."""
+        return self._call is None and not self._transport.is_closing()
+
+    def begin(self, call: Call) -> None:
+        """Send `call`."""
+        self._call, call.connection = call, self
+        self.calls += 1
+        self.request_sent = self._heard = False
+        self._transport.write(call.head)
+        call.sent()
+
+    def write(self, data: bytes) -> None:
+        """More of the request, framed already; or of the tunnel."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def read(self, on: bool) -> None:
+        """Take what comes, or leave it to the network's back-pressure."""
+        if self._transport.is_closing():
+            return
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def end(self) -> None:
+        """Close it; a call under way is forgotten without a word."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.connection = None
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def fail(self, failure: Failure) -> None:
+        """End it, and tell the call why."""
+        call, self._call = self._call, None
+        self._transport.abort()
+        if call is not None:
+            call.connection = None
+            if failure is Failure.CONNECTION and self.calls > 1 and not self._heard and call.repeatable:
+                self._owner.again(call)
+            else:
+                call.failed(failure)
+
+    # The transport's calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own are no subclass
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.lost(self)
+        if self._call is None:
+            return
+        if exc is None and (self._tunnel or (self._to_the_end and self._in_body)):
+            self._whole, self._keep = True, False
+            self._done()
+        else:
+            self.fail(Failure.CONNECTION)
+
+    def data_received(self, data: bytes) -> None:
+        call = self._call
+        if call is None:
+            self._transport.abort()  # nobody asked
+            return
+        self._heard = True
+        if self._tunnel:
+            call.tunnelled(data)
+            return
+        if not self._in_body:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._switch(call, data[offer.args[0] :])
+            return
+        except httptools.HttpParserError:
+            if not self._whole:
+                self.fail(Failure.PROTOCOL)
+                return
+            self._broken = True
+        if not self._in_body and self._head_bytes > LARGEST_HEAD:
+            self.fail(Failure.PROTOCOL)
+            return
+        if self._status == 101:
+            self.fail(Failure.PROTOCOL)  # the parser has seen no switch in it
+            return
+        call.flush()
+        if self._whole:
+            if call.headless and not data.endswith(b"\r\n\r\n"):
+                self._broken = True  # a body where none may be
+            self._done()
+
+    def pause_writing(self) -> None:
+        if self._call is not None:
+            self._call.pause()
+
+    def resume_writing(self) -> None:
+        if self._call is not None:
+            self._call.resume()
+
+    # The parser's calls.
+
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise ValueError  # a second answer
+
+    def on_chunk_header(self) -> None:
+        if self._whole:
+            raise ValueError
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        call, headers = self._call, self._headers
+        self._headers = []
+        if call is None or self._whole or len(headers) > MOST_HEADERS:
+            raise ValueError
+        status = self._status = self._parser.get_status_code()
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0") or not 100 <= status <= 599:
+            raise ValueError
+        if status == 101:
+            self._headers = headers  # told once it is clear that the parser has understood them
+            return
+        if 100 <= status < 200:
+            self._in_body = False
+            if status != 100:
+                call.interim(Head(status, headers, 0))
+            return
+        length, chunked = _framing(headers)
+        self._in_body = True
+        if call.headless or status in (204, 304):
+            self._whole = True
+        elif length is None and not chunked:
+            self._to_the_end = True
+        self._keep = self._parser.should_keep_alive() or (self._whole and version == "1.1" and not _closes(headers))
+        call.answered(Head(status, headers, length))
+
+    def on_body(self, data: bytes) -> None:
+        if self._whole:
+            raise ValueError  # to HEAD, or behind 204 or 304
+        if self._call is not None:
+            self._call.body(data)
+
+    def on_message_complete(self) -> None:
+        if self._status == 101:
+            return
+        if 100 <= self._status < 200:
+            self._head_bytes = 0
+        else:
+            self._whole = True
+
+    def _switch(self, call: Call, rest: bytes) -> None:
+        self._tunnel = True
+        headers, self._headers = self._headers, []
+        call.switched(Head(101, headers, 0))
+        if rest and self._call is not None:
+            call.tunnelled(rest)
+
+    def _done(self) -> None:
+        call, self._call = self._call, None
+        trailers = self._headers
+        fit = self._keep and self.request_sent and not self._broken and not self._transport.is_closing()
+        self.deadline = None
+        if call is None:
+            return
+        call.connection = None
+        if fit:
+            self._fresh_parser()
+            self._transport.resume_reading()
+            self._owner.free(self)
+        else:
+            self._transport.abort()
+        call.finished(trailers)
+
+
+class Owner:
+    """What a connection needs of its pool."""
+
+    def free(self, connection: ClientConnection) -> None:
+        """It can take another call."""
+        raise NotImplementedError
+
+    def lost(self, connection: ClientConnection) -> None:
+        """It has ended."""
+        raise NotImplementedError
+
+    def again(self, call: Call) -> None:
+        """Send `call` by a new connection: the kept one was dead."""
+        raise NotImplementedError
+
+
+def _closes(headers: Sequence[Header]) -> bool:
+    return any(
+        word.strip().lower() == b"close"
+        for name, value in headers
+        if name == b"connection"
+        for word in value.split(b",")
+    )
+
+
+def _framing(headers: Sequence[Header]) -> tuple[int | None, bool]:
+    """Length, and whether chunks follow.
+
+    Raises:
+        ValueError: the answer could be read in two ways.
+    """
+    lengths = [value.strip(b" \t") for name, value in headers if name == b"content-length"]
+    codings = [value.strip(b" \t").lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings:
+        if codings != [b"chunked"] or lengths:
+            raise ValueError
+        return None, True
+    if not lengths:
+        return None, False
+    if len(lengths) > 1 or not lengths[0].isdigit():
+        raise ValueError
+    return int(lengths[0]), False

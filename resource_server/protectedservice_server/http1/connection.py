@@ -1,0 +1,459 @@
+"""One caller's connection: requests in, answers out in the same order, bounds all along (RFC 9112 section 9)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+import httptools
+
+from ..bearer import Answer, Header, error
+from .exchange import Exchange
+from .framing import Cutter, Refused, check_framing
+from .limits import Limits
+from .messages import whole
+from .ticker import Ticker
+
+Handler = Callable[[Exchange], None]
+
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+
+# Offers that are not taken: this server stays at HTTP/1.1 (RFC 9110 section 7.8), and a tunnel of HTTP/2 to the
+# upstream would carry requests that nobody has looked at.
+_NOT_TUNNELLED: Final = (b"h2", b"http/", b"tls/")
+
+_BUSY: Final = error(503, "overloaded", "Too many connections are open", (b"retry-after", b"1"))
+_STALLED: Final = error(408, "request_timeout", "The request stopped coming")
+
+
+class Host(Protocol):
+    """What a connection needs of its server."""
+
+    limits: Limits
+    ticker: Ticker
+    handler: Handler
+    draining: bool
+    secure: bool
+
+    def opened(self, connection: ServerConnection) -> bool:
+        """Note a new connection; False: there are too many."""
+
+    def closed(self, connection: ServerConnection) -> None:
+        """Forget it."""
+
+    def refused(self) -> None:
+        """A request was refused before any handler saw it."""
+
+
+class ServerConnection(asyncio.Protocol):
+    """llhttp calls `on_*`; the server's sweep calls `sweep`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.limits = host.limits
+        self.ticker = host.ticker
+        self._handler = host.handler
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._cutter = Cutter()
+        self._exchange: Exchange | None = None
+        self._takes = True  # whether what comes may be parsed now
+        self._held = b""  # came while it might not
+        self._parsing = False
+        self._muted = False  # the parser is being told of a body's framing
+        self._upgrading = False  # the parser will stop behind this head
+        self._url = b""
+        self._headers: list[Header] = []
+        self._in_body = False
+        self._known_host: bytes | None = None  # the last one that was looked at and was good
+        self._head_bytes = 0
+        self._unwanted = 0  # bytes of a body that nobody takes
+        self._begun = False  # a head has begun, or bytes came that are none yet
+        self._since = self.ticker.now  # when what is waited for began to be
+        self._unread_since: float | None = None  # since when the caller leaves its answer unread
+        self._lingering = False
+        self._client: str | None = None
+
+    # What the rest of the server asks.
+
+    @property
+    def client(self) -> str:
+        """The caller's address."""
+        if self._client is None:
+            peer = self._transport.get_extra_info("peername")
+            text = str(peer[0]) if isinstance(peer, tuple) else ""
+            # A socket for both families shows IPv4 as ::ffff:192.0.2.1.
+            self._client = text.removeprefix("::ffff:") if "." in text else text
+        return self._client
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is TLS."""
+        return self._host.secure
+
+    @property
+    def draining(self) -> bool:
+        """Whether each answer is the last of its connection."""
+        return self._host.draining
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is not answered yet."""
+        return self._exchange is not None
+
+    def close_if_idle(self) -> None:
+        """Close unless an answer is under way."""
+        if self._exchange is None and not self._lingering:
+            self._transport.close()
+
+    def cut(self) -> None:
+        """End it now, and with it whatever is under way."""
+        self._transport.abort()
+
+    # The transport's calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own are no subclass
+        if not self._host.opened(self):
+            self._last_answer(_BUSY)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._host.closed(self)
+        self._leave()
+
+    def eof_received(self) -> bool:
+        return False  # a caller that sends no more counts as gone: there is no other sign of it
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            self._unwanted += len(data)
+            if self._unwanted > self.limits.lingering_bytes:
+                self.cut()
+            return
+        exchange = self._exchange
+        if exchange is not None and exchange.tunnel:
+            self._since = self.ticker.now
+            if self._takes and exchange.receiver is not None:
+                exchange.receiver.caller_sent(data)
+                return
+        if self._takes:
+            self._parse(data)
+        else:
+            self._held += data
+            self._read(False)
+
+    def pause_writing(self) -> None:
+        self._unread_since = self.ticker.now
+        if self._exchange is not None and self._exchange.receiver is not None:
+            self._exchange.receiver.caller_full()
+        else:
+            self._read(False)
+
+    def resume_writing(self) -> None:
+        self._unread_since = None
+        if self._exchange is not None and self._exchange.receiver is not None:
+            self._exchange.receiver.caller_drained()
+        if not self._held:
+            self._read(True)
+
+    # Feeding the parser.
+
+    def _parse(self, data: bytes) -> None:
+        self._parsing = True
+        start, size = 0, len(data)
+        try:
+            while start < size:
+                if not self._takes:
+                    self._held = data[start:]
+                    self._read(False)
+                    break
+                end = self._cutter.end_of_piece(data, start)
+                piece = data if end - start == size else data[start:end]
+                start = end
+                self._feed(piece)
+                if self._lingering:
+                    break
+        except Refused as refusal:
+            self._refuse(refusal)
+        finally:
+            self._parsing = False
+
+    def _feed(self, piece: bytes) -> None:
+        if not self._in_body or self._cutter.in_trailers:
+            self._head_bytes += len(piece)
+            if self._head_bytes > self.limits.head_bytes:
+                raise _too_large()
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._go_on_behind_offer()
+        except httptools.HttpParserCallbackError as failure:
+            cause = failure.__context__
+            raise cause if isinstance(cause, Refused) else failure from None
+        except httptools.HttpParserError:
+            raise Refused("The request is not valid HTTP/1.1") from None
+        if self._in_body:
+            self._since = self.ticker.now
+        elif self._cutter.partial and not self._begun:
+            self._begun, self._since = True, self.ticker.now
+
+    def _go_on_behind_offer(self) -> None:
+        """Go on behind an offered upgrade, where httptools stops: a fresh parser, told how the body is framed.
+
+        The values come from the head that the first parser has read; a caller that offers h2c with a body (Java's HTTP
+        client does) is served as if it had not offered anything.
+        """
+        self._upgrading = False
+        self._parser = httptools.HttpRequestParser(self)
+        exchange = self._exchange
+        if self._cutter.between_requests or exchange is None:
+            return
+        framing = b"transfer-encoding: chunked" if exchange.length is None else b"content-length: %d" % exchange.length
+        self._muted = True
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        self._muted = False
+
+    # The parser's calls.
+
+    def on_url(self, url: bytes) -> None:
+        if not self._muted:
+            self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._muted:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._muted:
+            return
+        headers, url = self._headers, self._url
+        self._headers, self._url = [], b""
+        if len(headers) > self.limits.headers:
+            raise _too_large()
+        parser = self._parser
+        version = parser.get_http_version()
+        hosts: list[bytes] = []
+        authorization: list[bytes] = []
+        special: list[Header] = []
+        for header in headers:
+            name = header[0]
+            if name == b"host":
+                hosts.append(header[1])
+            elif name == b"authorization":
+                authorization.append(header[1])
+            elif name in _FRAMING:
+                special.append(header)
+        plain = not special and version == "1.1" and len(hosts) == 1 and hosts[0] == self._known_host
+        exchange = Exchange(
+            self,
+            parser.get_method().decode("ascii"),
+            url,
+            headers,
+            authorization,
+            hosts[0] if hosts else b"",
+            version == "1.0",
+            parser.should_keep_alive(),
+        )
+        if not plain:
+            self._frame(exchange, version, hosts, special)
+        self._begun, self._head_bytes, self._in_body = False, 0, True
+        self._exchange = exchange
+        self._takes = False  # until somebody wants the body, or the answer is there
+        try:
+            self._handler(exchange)
+        except Exception as bug:
+            exchange.crash(bug)
+        if exchange.ended:
+            self._takes = True
+
+    def _frame(self, exchange: Exchange, version: str, hosts: list[bytes], special: list[Header]) -> None:
+        lengths = [value.strip(b" \t") for name, value in special if name == b"content-length"]
+        codings = [value.strip(b" \t") for name, value in special if name == b"transfer-encoding"]
+        hosts = [value.strip(b" \t") for value in hosts]
+        exchange.length = check_framing(version, hosts, lengths, codings)
+        if exchange.method == "CONNECT":
+            raise Refused("CONNECT is not served here")
+        self._known_host = hosts[0] if hosts else None
+        if exchange.length is None:
+            self._cutter.chunked()
+        else:
+            self._cutter.sized(exchange.length)
+        for name, value in special:
+            if name == b"expect" and value.strip().lower() == b"100-continue" and not exchange.http10:
+                exchange.expects_continue = exchange.length != 0
+        if self._parser.should_upgrade():
+            self._upgrading = True
+            if not exchange.http10 and exchange.length == 0:
+                offered = [word.strip() for name, value in special if name == b"upgrade" for word in value.split(b",")]
+                exchange.upgrade = b", ".join(
+                    word for word in offered if word and not word.lower().startswith(_NOT_TUNNELLED)
+                )
+
+    def on_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if exchange.receiver is not None and not exchange.ended:
+            exchange.receiver.request_data(data)
+            return
+        self._unwanted += len(data)
+        if self._unwanted > self.limits.unwanted_bytes:
+            self._linger()
+
+    def on_message_complete(self) -> None:
+        if self._muted or (self._upgrading and not self._cutter.between_requests):
+            return  # the end that httptools sees behind an offer; the body follows
+        exchange = self._exchange
+        if exchange is None or not self._cutter.between_requests:
+            raise Refused("The request does not end where it should")
+        exchange.received = True
+        self._in_body, self._unwanted, self._head_bytes = False, 0, 0
+        trailers, self._headers = self._headers, []
+        if exchange.ended:
+            self._next()
+            return
+        self._takes = False
+        if exchange.receiver is not None:
+            exchange.receiver.request_ended(trailers)
+
+    # The exchange's calls.
+
+    def write(self, data: bytes) -> None:
+        """Send to the caller, if it is still there."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the caller leaves what it was sent unread."""
+        return self._unread_since is not None
+
+    def take_body(self) -> None:
+        """Go on with what was held, and with what comes."""
+        self._takes = True
+        self._since = self.ticker.now
+        if self._parsing:
+            return
+        held, self._held = self._held, b""
+        if held:
+            self.data_received(held)
+        if self._takes and not self._held and self._unread_since is None:
+            self._read(True)
+
+    def leave_body(self, exchange: Exchange) -> None:
+        """Take nothing more of this request for now."""
+        if exchange is self._exchange and (not exchange.received or exchange.tunnel):
+            self._takes = False
+            if not self._parsing:
+                self._read(False)
+
+    def answered(self, exchange: Exchange) -> None:
+        """The answer has been written; its request may still be coming."""
+        if exchange is not self._exchange:
+            return
+        if exchange.received:
+            self._next()
+        elif not exchange.keep_alive and exchange.length != 0:
+            self._linger()
+        if not (self._lingering or self._parsing):
+            self.take_body()
+
+    def _read(self, on: bool) -> None:
+        if self._transport.is_closing():
+            return
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _next(self) -> None:
+        """The request is received and answered: the next head may come."""
+        exchange, self._exchange = self._exchange, None
+        self._since = self.ticker.now
+        self._takes = True
+        if exchange is not None and not exchange.keep_alive:
+            self._linger()
+
+    # Refusing, ending.
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Answer what is no valid request. After an answer has begun only the end is left: two answers would mix."""
+        exchange = self._exchange
+        begun = exchange is not None and exchange.started
+        self._host.refused()
+        if exchange is not None and exchange.ended:
+            self._linger()
+        elif begun:
+            self.cut()
+        else:
+            self._leave()
+            self._last_answer(error(refusal.status, refusal.code, refusal.why))
+
+    def _leave(self) -> None:
+        """Tell whoever works for this caller that it is not there any more."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None or exchange.left:
+            return
+        exchange.left = True
+        if exchange.ended and not exchange.tunnel:
+            return
+        if exchange.receiver is not None:
+            exchange.receiver.caller_left()
+        elif exchange.on_left is not None:
+            exchange.on_left()
+
+    def _last_answer(self, answer: Answer) -> None:
+        self.write(whole(answer, self.ticker.date, b"connection: close\r\n", body=True))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Nothing is read as a request any more; the caller gets a moment to read what it was sent.
+
+        Closing at once, with bytes of the caller unread, would make the kernel send a reset that can overtake the
+        answer (RFC 9112 section 9.6).
+        """
+        if self._lingering:
+            return
+        self._lingering, self._since, self._held, self._unwanted = True, self.ticker.now, b"", 0
+        self._read(True)
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long."""
+        limits, waited = self.limits, now - self._since
+        if self._unread_since is not None and now - self._unread_since > limits.stall_seconds:
+            self.cut()
+        elif self._lingering:
+            if waited > limits.linger_seconds:
+                self.cut()
+        elif self._exchange is None:
+            self._sweep_head(waited)
+        elif self._exchange.tunnel:
+            if waited > limits.tunnel_seconds:
+                self.cut()
+        elif not self._exchange.received and self._takes and waited > limits.body_seconds:
+            self._sweep_body(self._exchange)
+
+    def _sweep_head(self, waited: float) -> None:
+        if self._begun:
+            if waited > self.limits.head_seconds:
+                self._host.refused()
+                self._last_answer(_STALLED)
+        elif waited > (self.limits.idle_seconds if self._known_host else self.limits.head_seconds):
+            self._transport.close()
+
+    def _sweep_body(self, exchange: Exchange) -> None:
+        if exchange.ended or exchange.receiver is None:
+            self._linger()
+        else:
+            exchange.receiver.request_stalled()
+
+
+def _too_large() -> Refused:
+    return Refused("The request's headers are too many or too large", 431, "header_too_large")

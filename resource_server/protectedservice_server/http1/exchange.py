@@ -1,0 +1,200 @@
+"""One request and its answer, as the handler sees them."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..bearer import Answer, Header, error
+from .messages import lines, status_line, whole
+
+if TYPE_CHECKING:
+    from .connection import ServerConnection
+
+logger = logging.getLogger(__name__)
+
+_FAILED: Final = error(500, "server_error", "The server failed")
+
+
+class Receiver(Protocol):
+    """Who works on a request: takes its body, and hears how the caller fares until the answer has ended."""
+
+    def request_data(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    def request_ended(self, trailers: Sequence[Header]) -> None:
+        """The whole request was received."""
+
+    def request_stalled(self) -> None:
+        """The caller pauses within its body for too long. To be answered, or failed."""
+
+    def caller_left(self) -> None:
+        """The caller left, or what it sent on is no valid HTTP. Nothing more can be answered; the last call."""
+
+    def caller_full(self) -> None:
+        """The caller does not take the answer as fast as it is sent."""
+
+    def caller_drained(self) -> None:
+        """It does again."""
+
+    def caller_sent(self, data: bytes) -> None:
+        """Bytes of the protocol that was switched to."""
+
+
+class Exchange:
+    """A request whose head has been received. Exactly one answer is due, by `answer`, or by `start`..`finish`.
+
+    Header names are lower case. `target` is as it was received.
+    """
+
+    # Defaults live in the class: most requests have no body and one short answer, and pay for nothing else.
+    length: int | None = 0
+    """Of the body; None: it comes in chunks."""
+    expects_continue = False
+    upgrade = b""
+    """The protocols that the caller offers to switch to, of those that may be (RFC 9110 section 7.8)."""
+    receiver: Receiver | None = None
+    received = False
+    """Whether the whole request is here."""
+    started = False
+    """Whether the answer's head has been written."""
+    ended = False
+    left = False
+    """Whether the caller has gone away: whatever is answered is dropped."""
+    on_left: Callable[[], object] | None = None
+    """Called when that happens and there is no receiver."""
+    tunnel = False
+    chunks = False
+    """Whether the answer is sent in chunks."""
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        method: str,
+        target: bytes,
+        headers: list[Header],
+        authorization: list[bytes],
+        host: bytes,
+        http10: bool,
+        keep_alive: bool,
+    ) -> None:
+        self._connection = connection
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.authorization = authorization
+        self.host = host
+        self.http10 = http10
+        self.keep_alive = keep_alive
+
+    @property
+    def client(self) -> str:
+        """The caller's address."""
+        return self._connection.client
+
+    @property
+    def secure(self) -> bool:
+        """Whether it came by TLS."""
+        return self._connection.secure
+
+    def answer(self, answer: Answer) -> None:
+        """The whole answer. Whoever waits for `100 Continue` may send its body now or not, so that connection ends."""
+        connection = self._connection
+        if self.ended or self.left:
+            return
+        if self.expects_continue or (self.length and self.length > connection.limits.unwanted_bytes):
+            self.keep_alive = False
+        self.started = self.ended = True
+        connection.write(whole(answer, connection.ticker.date, self._connection_line(), body=self.method != "HEAD"))
+        connection.answered(self)
+
+    def watch(self, receiver: Receiver) -> None:
+        """Have `receiver` told how the caller fares; of its body from `accept_body` on."""
+        self.receiver = receiver
+        if self.left:
+            receiver.caller_left()
+        elif self._connection.unread:
+            receiver.caller_full()
+
+    def accept_body(self) -> None:
+        """Take the body; a caller that waits may go on (RFC 9110 section 10.1.1)."""
+        if self.expects_continue:
+            self.expects_continue = False
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._connection.take_body()
+
+    def pause_body(self) -> None:
+        """Take no more of the body for now."""
+        self._connection.leave_body(self)
+
+    def resume_body(self) -> None:
+        """Take more of the body, or of the tunnel."""
+        if self.tunnel or not self.received:
+            self._connection.take_body()
+
+    def inform(self, status: int, headers: Sequence[Header]) -> None:
+        """An interim answer (1xx) that the upstream sent; HTTP/1.0 knows none (RFC 9110 section 15.2)."""
+        if not (self.started or self.http10 or self.left):
+            self._connection.write(b"%b%b\r\n" % (status_line(status), lines(headers)))
+
+    def start(self, status: int, headers: Sequence[Header], length: int | None, *, dated: bool) -> bytes:
+        """Begin a streamed answer: its head, for the caller to write with the first piece.
+
+        `length` is what `headers` promise of the body, if they do. An answer without a length goes out in chunks, or up
+        to the end of the connection where the caller speaks HTTP/1.0.
+        """
+        self.started = True
+        head = status_line(status) + lines(headers)
+        if not dated:
+            head += b"date: %b\r\n" % self._connection.ticker.date
+        if length is None and self.method != "HEAD" and status not in (204, 304):
+            if self.http10:
+                self.keep_alive = False
+            else:
+                self.chunks = True
+                head += b"transfer-encoding: chunked\r\n"
+        return b"%b%b\r\n" % (head, self._connection_line())
+
+    def write(self, data: bytes) -> None:
+        """Bytes of the answer, framed already."""
+        self._connection.write(data)
+
+    def finish(self) -> None:
+        """The streamed answer has been written to its end."""
+        if not self.ended:
+            self.ended = True
+            self._connection.answered(self)
+
+    def fail(self) -> None:
+        """The answer broke off: cut the connection, so that the caller sees that something is missing."""
+        self.ended = True
+        self._connection.cut()
+
+    def switch(self, headers: Sequence[Header]) -> None:
+        """101: from here on bytes pass both ways, until one side ends (RFC 9110 section 7.8)."""
+        self.started = self.tunnel = True
+        self.keep_alive = False
+        self._connection.write(b"%b%b\r\n" % (status_line(101), lines(headers)))
+        self._connection.take_body()
+
+    def crash(self, bug: Exception) -> None:
+        """Nobody foresaw this: say so where an answer can still be given, or cut it off."""
+        # Where and what kind, but not its text: that may quote the request.
+        frames = traceback.format_tb(bug.__traceback__)
+        logger.error(
+            "A request failed in a way that was not foreseen", extra={"cause": type(bug).__name__, "frames": frames}
+        )
+        if self.started:
+            self.fail()
+        else:
+            self.keep_alive = False
+            self.answer(_FAILED)
+
+    def _connection_line(self) -> bytes:
+        if self._connection.draining:
+            self.keep_alive = False
+        if not self.keep_alive:
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if self.http10 else b""

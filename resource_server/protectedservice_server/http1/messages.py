@@ -1,0 +1,44 @@
+"""Heads as bytes: status lines, header lines, and the whole answers of the server itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+
+from ..bearer import Answer, Header
+
+# Hand-picked where Python's words are older than RFC 9110's.
+_PHRASES: Final = {**{status.value: status.phrase for status in HTTPStatus}, 413: "Content Too Large"}
+
+
+@lru_cache(maxsize=512)
+def status_line(status: int) -> bytes:
+    """`HTTP/1.1 404 Not Found` with its line end; the version is this server's own (RFC 9112 section 2.3)."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, "").encode("ascii"))
+
+
+def lines(headers: Iterable[Header]) -> bytes:
+    """Header lines, without the empty line behind them."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+@lru_cache(maxsize=256)
+def _own_head(status: int, headers: tuple[Header, ...]) -> bytes:
+    return status_line(status) + lines(headers)
+
+
+def whole(answer: Answer, date: bytes, connection: bytes, *, body: bool) -> bytes:
+    """An answer of the server itself; `connection` is an extra header line or nothing; no `body` for HEAD."""
+    head = _own_head(answer.status, answer.headers)
+    if answer.status == 204:  # RFC 9110 section 8.6: no length either
+        return b"%bdate: %b\r\n%b\r\n" % (head, date, connection)
+    content = answer.body
+    return b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        head,
+        date,
+        len(content),
+        connection,
+        content if body else b"",
+    )

@@ -1,0 +1,256 @@
+"""Kept connections to one server: the last one used is used first, so that those beyond the need fall idle and end."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from ..bearer import Header
+from .client import Call, ClientConnection, Failure, Head, Owner
+from .ticker import Ticker
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 4.0
+"""How long a connection is kept unused. Below the 5 s after which Node and uvicorn close theirs: a request that meets a
+closing connection is lost, and only some may be repeated."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a pool connects to."""
+
+    host: str
+    port: int
+    secure: bool
+    authority: bytes
+    """For the Host header."""
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """The origin of a checked http(s) URL."""
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        port = parts.port if parts.port is not None else 443 if secure else 80
+        return cls(parts.hostname or "", port, secure, parts.netloc.encode("ascii"))
+
+
+@dataclass(eq=False)
+class Pool(Owner):
+    """`close` it at the end.
+
+    `refused` says why no connection may be made to an address; None: it may. It is asked at each connect, because what
+    a name means can change at any time. `context` is asked at each call: connections that were made under another one
+    are not used again.
+    """
+
+    origin: Origin
+    ticker: Ticker
+    connect_seconds: float = 30.0
+    refused: Callable[[Address], str | None] = lambda address: None
+    context: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    _idle: list[ClientConnection] = field(default_factory=list)
+    _all: set[ClientConnection] = field(default_factory=set)
+    _dialling: dict[Call, asyncio.Task[None]] = field(default_factory=dict)
+    _trusted: ssl.SSLContext | None = None
+    _opened: bool = False
+
+    def begin(self, call: Call) -> None:
+        """Send `call`; how it goes on is told to the call itself."""
+        if not self._opened:
+            self._opened = True
+            self.ticker.add(self.sweep)
+        if self.origin.secure:
+            self._check_trust()
+        now = self.ticker.now
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable and now - connection.idle_since <= IDLE_SECONDS:
+                connection.begin(call)
+                return
+            connection.end()
+        self.again(call)
+
+    def give_up(self, call: Call) -> None:
+        """Forget `call`: nobody waits for its answer any more."""
+        call.given_up = True
+        if call.connection is not None:
+            call.connection.end()
+        elif (dialling := self._dialling.pop(call, None)) is not None:
+            dialling.cancel()
+
+    async def close(self) -> None:
+        """End all connections. Calls under way are forgotten."""
+        self.ticker.remove(self.sweep)
+        self._opened = False
+        dialling = list(self._dialling.values())
+        for task in dialling:
+            task.cancel()
+        await asyncio.gather(*dialling, return_exceptions=True)
+        for connection in tuple(self._all):
+            connection.end()
+        self._idle.clear()
+
+    @property
+    def open(self) -> int:
+        """Connections there are."""
+        return len(self._all)
+
+    def sweep(self, now: float) -> None:
+        """End what is idle or silent for too long."""
+        while self._idle and now - self._idle[0].idle_since > IDLE_SECONDS:
+            self._idle.pop(0).end()
+        for connection in tuple(self._all):
+            if connection.deadline is not None and now > connection.deadline:
+                connection.fail(Failure.SLOW)
+
+    # The connections' calls.
+
+    def free(self, connection: ClientConnection) -> None:
+        connection.idle_since = self.ticker.now
+        self._idle.append(connection)
+
+    def lost(self, connection: ClientConnection) -> None:
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def again(self, call: Call) -> None:
+        self._dialling[call] = asyncio.create_task(self._dial(call))
+
+    def _check_trust(self) -> None:
+        context = self.context()
+        if context is not self._trusted:
+            self._trusted = context
+            while self._idle:
+                self._idle.pop().end()
+
+    async def _dial(self, call: Call) -> None:
+        try:
+            async with asyncio.timeout(self.connect_seconds):
+                connection = await self._connect()
+        except TimeoutError:
+            failure = Failure.SLOW
+        except ssl.SSLError:
+            failure = Failure.TLS
+        except OSError as error:
+            failure = Failure.TLS if isinstance(error, ssl.CertificateError) else Failure.CONNECTION
+        else:
+            del self._dialling[call]
+            self._all.add(connection)
+            connection.begin(call)
+            return
+        del self._dialling[call]
+        call.failed(failure)
+
+    async def _connect(self) -> ClientConnection:
+        """A connection to the first address that takes one.
+
+        Raises:
+            OSError: to none.
+        """
+        origin = self.origin
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        last: OSError = OSError("the name has no address")
+        for index, (_, _, _, _, place) in enumerate(found):
+            refusal = self.refused(ipaddress.ip_address(str(place[0]).partition("%")[0]))
+            if refusal is not None:
+                last = OSError(f"{place[0]} {refusal}")
+                continue
+            # An address that swallows packets must not use up the time of those behind it.
+            patience = self.connect_seconds / (len(found) - index)
+            try:
+                async with asyncio.timeout(patience):
+                    _, connection = await loop.create_connection(
+                        lambda: ClientConnection(self),
+                        str(place[0]),
+                        int(place[1]),
+                        ssl=self._trusted if origin.secure else None,
+                        server_hostname=origin.host if origin.secure else None,
+                    )
+            except ssl.SSLError:
+                raise
+            except TimeoutError:
+                if index == len(found) - 1:
+                    raise
+            except OSError as error:
+                last = error
+            else:
+                return connection
+        raise last
+
+
+class CallFailed(Exception):
+    """A `fetch` has no answer."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.value)
+        self.failure = failure
+
+
+class TooLarge(Exception):
+    """A `fetch` got more bytes than it wanted."""
+
+
+class _Fetch(Call):
+    repeatable = True
+
+    def __init__(self, head: bytes, largest: int) -> None:
+        self.head = head
+        self.done: asyncio.Future[tuple[int, list[Header], bytes]] = asyncio.get_running_loop().create_future()
+        self._largest = largest
+        self._head: Head | None = None
+        self._body = b""
+
+    def sent(self) -> None:
+        if self.connection is not None:
+            self.connection.request_sent = True
+
+    def answered(self, head: Head) -> None:
+        self._head = head
+
+    def body(self, data: bytes) -> None:
+        self._body += data
+
+    def flush(self) -> None:
+        if len(self._body) > self._largest and not self.done.done():
+            self.done.set_exception(TooLarge())
+
+    def finished(self, trailers: Sequence[Header]) -> None:
+        if not self.done.done() and self._head is not None:
+            self.done.set_result((self._head.status, self._head.headers, self._body))
+
+    def failed(self, failure: Failure) -> None:
+        if not self.done.done():
+            self.done.set_exception(CallFailed(failure))
+
+    def switched(self, head: Head) -> None:
+        self.failed(Failure.PROTOCOL)
+
+
+async def fetch(pool: Pool, request: bytes, largest: int) -> tuple[int, list[Header], bytes]:
+    """Send a whole request that may be repeated, and have its whole answer: status, headers and body.
+
+    The time is the caller's to bound: a cancelled fetch ends its connection.
+
+    Raises:
+        CallFailed: there is none.
+        TooLarge: its body has more than `largest` bytes.
+    """
+    call = _Fetch(request, largest)
+    pool.begin(call)
+    try:
+        return await call.done
+    finally:
+        if call.connection is not None or not call.done.done() or call.done.cancelled():
+            pool.give_up(call)

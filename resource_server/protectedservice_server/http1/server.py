@@ -1,0 +1,97 @@
+"""The sockets of one port: who is connected, the sweep over all of them, and an ordered end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+from .connection import Handler, ServerConnection
+from .limits import Limits
+from .ticker import Ticker
+
+
+class HttpServer:
+    """Serves `handler` on a listening socket from `start` to `drain` or `close`."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        ticker: Ticker,
+        limits: Limits | None = None,
+        refused: Callable[[], None] = lambda: None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.handler = handler
+        self.limits = limits if limits is not None else Limits()
+        self.ticker = ticker
+        self.draining = False
+        self.secure = tls is not None
+        self.refused = refused
+        self._tls = tls
+        self._connections: set[ServerConnection] = set()
+        self._listening: asyncio.Server | None = None
+        self._emptied = asyncio.Event()
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept from now on."""
+        self.ticker.add(self.sweep)
+        self._listening = await asyncio.get_running_loop().create_server(
+            lambda: ServerConnection(self), sock=listening, ssl=self._tls, backlog=2048
+        )
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new connections and requests, let those under way finish for `seconds`, then cut what is left."""
+        self.stop_accepting()
+        try:
+            async with asyncio.timeout(seconds):
+                while self._connections:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            pass
+        self.close()
+
+    def stop_accepting(self) -> None:
+        """Each answer is the last of its connection from now on; idle connections end."""
+        self.draining = True
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+        for connection in tuple(self._connections):
+            connection.close_if_idle()
+
+    def close(self) -> None:
+        """End everything now."""
+        self.stop_accepting()
+        for connection in tuple(self._connections):
+            connection.cut()
+        self.ticker.remove(self.sweep)
+
+    @property
+    def open(self) -> int:
+        """Connections there are."""
+        return len(self._connections)
+
+    @property
+    def busy(self) -> int:
+        """Requests that are not answered yet."""
+        return sum(connection.busy for connection in self._connections)
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long."""
+        for connection in tuple(self._connections):
+            connection.sweep(now)
+
+    # The connections' calls.
+
+    def opened(self, connection: ServerConnection) -> bool:
+        self._connections.add(connection)
+        return len(self._connections) <= self.limits.connections
+
+    def closed(self, connection: ServerConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._emptied.set()

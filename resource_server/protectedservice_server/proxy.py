@@ -1,0 +1,221 @@
+"""Passing an admitted request on to the upstream, and its answer back, as streams both ways."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .bearer import Header, error
+from .decision import Facts
+from .forwarded import request_head, response_headers, trailers
+from .http1.client import Call, Failure, Head
+from .http1.exchange import Exchange
+from .http1.messages import lines
+from .http1.pool import Address, Origin, Pool
+from .http1.ticker import INTERVAL, Ticker
+from .policy import Upstream, refused_address
+
+logger = logging.getLogger(__name__)
+
+_LARGE: Final = 16 * 1024
+"""Bytes from which on a piece is sent as it is: copying it behind others would cost more than another write."""
+
+# RFC 9110 section 9.2.2, those that have no body as a rule.
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+_STALLED: Final = error(408, "request_timeout", "The request body stopped coming")
+_SLOW: Final = error(504, "upstream_timeout", "The upstream did not answer in time")
+_UNREACHABLE: Final = error(502, "upstream_unreachable", "The upstream cannot be reached, or its answer cannot be read")
+
+Observe = Callable[[str, float], None]
+
+
+class Proxy:
+    """What stands behind the gate when there is an upstream. `close` it at the end."""
+
+    def __init__(self, upstream: Upstream, observe: Observe, ticker: Ticker) -> None:
+        self.timeout = upstream.timeout
+        self.url = upstream.url
+        self.observe = observe
+        self.ticker = ticker
+
+        def refused(address: Address) -> str | None:
+            return refused_address(address, allow_loopback=upstream.allow_loopback)
+
+        self.pool = Pool(Origin.of(upstream.url), ticker, upstream.timeout, refused)
+
+    async def close(self) -> None:
+        """Close the connections to the upstream."""
+        await self.pool.close()
+
+    def forward(self, exchange: Exchange, target: bytes, facts: Facts | None) -> None:
+        """Pass on a request: `target` is its path and query, as they were matched."""
+        head = request_head(exchange, target, self.pool.origin.authority, facts)
+        relay = _Relay(self, exchange, head)
+        exchange.watch(relay)
+        if not relay.over:
+            self.pool.begin(relay)
+
+
+class _Relay(Call):
+    """One request with its answer: `Call` to the upstream's connection, `Receiver` to the caller's."""
+
+    def __init__(self, proxy: Proxy, exchange: Exchange, head: bytes) -> None:
+        self.head = head
+        self.headless = exchange.method == "HEAD"
+        self.repeatable = exchange.length == 0 and exchange.method in _REPEATABLE
+        self.over = False
+        self._proxy = proxy
+        self._exchange = exchange
+        self._began = time.monotonic()
+        self._out: list[bytes] = []
+        self._caller_full = False
+
+    def _patience(self) -> None:
+        """The upstream's time begins now."""
+        if self.connection is not None:
+            # The ticker's clock may be an interval old; a deadline is never early.
+            self.connection.deadline = self._proxy.ticker.now + self._proxy.timeout + INTERVAL
+
+    def _no_patience(self) -> None:
+        """It is not the upstream that is waited for."""
+        if self.connection is not None:
+            self.connection.deadline = None
+
+    # From the upstream's connection.
+
+    def sent(self) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        if self._caller_full:
+            connection.read(False)
+        if self._exchange.length == 0:
+            connection.request_sent = True
+            self._patience()
+        else:
+            self._exchange.accept_body()
+
+    def pause(self) -> None:
+        self._exchange.pause_body()
+        if not self._exchange.tunnel:
+            self._patience()
+
+    def resume(self) -> None:
+        if self.connection is not None and not self.connection.request_sent:
+            self._no_patience()
+        self._exchange.resume_body()
+
+    def interim(self, head: Head) -> None:
+        self._exchange.inform(head.status, response_headers(head.headers, head.status))
+
+    def answered(self, head: Head) -> None:
+        if head.status < 200:
+            raise ValueError
+        self._proxy.observe(f"{head.status // 100}xx", time.monotonic() - self._began)
+        headers = response_headers(head.headers, head.status)
+        dated = any(name == b"date" for name, _ in headers)
+        self._out.append(self._exchange.start(head.status, headers, head.length, dated=dated))
+
+    def body(self, data: bytes) -> None:
+        if self._exchange.chunks:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+
+    def flush(self) -> None:
+        out = self._out
+        if not out or self.over:
+            return
+        self._out = []
+        if sum(map(len, out)) < _LARGE:
+            self._exchange.write(b"".join(out))
+        else:
+            for piece in out:
+                self._exchange.write(piece)
+        if not self._caller_full and self.connection is not None and self.connection.request_sent:
+            self._patience()
+
+    def finished(self, received: Sequence[Header]) -> None:
+        self.over = True
+        if self._exchange.chunks:
+            self._exchange.write(b"0\r\n%b\r\n" % lines(trailers(received)))
+        self._exchange.finish()
+
+    def failed(self, failure: Failure) -> None:
+        if self.over:
+            return
+        self.over = True
+        begun = self._exchange.started
+        self._proxy.observe("slow" if failure is Failure.SLOW else "unreachable", time.monotonic() - self._began)
+        logger.warning(
+            "The upstream failed", extra={"upstream": self._proxy.url, "cause": failure.value, "begun": begun}
+        )
+        if begun:
+            self._exchange.fail()  # the caller must not take what came for the whole
+        else:
+            self._exchange.answer(_SLOW if failure is Failure.SLOW else _UNREACHABLE)
+
+    def switched(self, head: Head) -> None:
+        offered = {word.strip().lower() for word in self._exchange.upgrade.split(b",")}
+        taken = [value.strip().lower() for name, value in head.headers if name == b"upgrade"]
+        connection = self.connection
+        if connection is None:
+            return
+        if not self._exchange.upgrade or len(taken) != 1 or taken[0] not in offered:
+            connection.fail(Failure.PROTOCOL)
+            return
+        self._no_patience()
+        self._proxy.observe("1xx", time.monotonic() - self._began)
+        headers = response_headers(head.headers, 101)
+        self._exchange.switch([*headers, (b"connection", b"upgrade"), (b"upgrade", taken[0])])
+
+    def tunnelled(self, data: bytes) -> None:
+        self._exchange.write(data)
+
+    # From the caller's connection.
+
+    def request_data(self, data: bytes) -> None:
+        if self.connection is not None:
+            self.connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._exchange.length is None else data)
+
+    def request_ended(self, received: Sequence[Header]) -> None:
+        if self.connection is None or self._exchange.length == 0:
+            return
+        if self._exchange.length is None:
+            self.connection.write(b"0\r\n%b\r\n" % lines(trailers(received)))
+        self.connection.request_sent = True
+        if not self._caller_full:
+            self._patience()
+
+    def request_stalled(self) -> None:
+        self.over = True
+        self._proxy.pool.give_up(self)
+        if self._exchange.started:
+            self._exchange.fail()
+        else:
+            self._exchange.keep_alive = False
+            self._exchange.answer(_STALLED)
+
+    def caller_left(self) -> None:
+        self.over = True
+        self._proxy.pool.give_up(self)
+
+    def caller_full(self) -> None:
+        self._caller_full = True
+        self._no_patience()
+        if self.connection is not None:
+            self.connection.read(False)
+
+    def caller_drained(self) -> None:
+        self._caller_full = False
+        if self.connection is not None:
+            self.connection.read(True)
+            if self.connection.request_sent and not self._exchange.tunnel:
+                self._patience()
+
+    def caller_sent(self, data: bytes) -> None:
+        if self.connection is not None:
+            self.connection.write(data)
