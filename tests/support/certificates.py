@@ -50,6 +50,15 @@ class Authority:
 
     def server(self, *, host: str = "127.0.0.1", expired: bool = False) -> ssl.SSLContext:
         """A server's TLS with a certificate for `host`; expired: since yesterday."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as folder:  # the ssl module reads them from files only
+            file = Path(folder) / "server.pem"
+            file.write_bytes(b"".join(self.issue(host, expired=expired)))
+            context.load_cert_chain(file)
+        return context
+
+    def issue(self, host: str, *, expired: bool = False) -> tuple[bytes, bytes]:
+        """A certificate for `host` and its key, in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
         try:
@@ -69,12 +78,7 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.TemporaryDirectory() as folder:  # the ssl module reads them from files only
-            file = Path(folder) / "server.pem"
-            file.write_text(_private(key) + certificate.public_bytes(serialization.Encoding.PEM).decode())
-            context.load_cert_chain(file)
-        return context
+        return certificate.public_bytes(serialization.Encoding.PEM), _private(key).encode()
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> str:

@@ -242,6 +242,8 @@ class ClientConnection(asyncio.Protocol):
         self._headers = []
         if call is None or self._whole or len(headers) > MOST_HEADERS:
             raise ValueError
+        if self._head_bytes > LARGEST_HEAD and sum(len(name) + len(value) for name, value in headers) > LARGEST_HEAD:
+            raise ValueError
         status = self._status = self._parser.get_status_code()
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0") or not 100 <= status <= 599:
