@@ -9,13 +9,14 @@ were matched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
 from .bearer import Header
 from .decision import Facts
+from .http1.client import Head
 from .http1.exchange import Exchange
 
 HOP_BY_HOP: Final = frozenset(
@@ -58,7 +59,7 @@ _PLAIN_VALUE: Final = re.compile(r"[\x21-\x24\x26-\x7e](?:[\x20-\x24\x26-\x7e]*[
 
 def request_head(exchange: Exchange, target: bytes, authority: bytes, facts: Facts | None) -> bytes:
     """The head of the request that the upstream gets. Without `facts` nobody is named: the path is open to all."""
-    named = _named_in_connection(exchange.headers)
+    named = exchange.hops
     parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (exchange.method.encode("ascii"), target, authority)]
     parts += [b"%b: %b\r\n" % header for header in exchange.headers if _passes(header[0]) and header[0] not in named]
     client = exchange.client
@@ -68,20 +69,31 @@ def request_head(exchange: Exchange, target: bytes, authority: bytes, facts: Fac
         parts.append(b"x-forwarded-host: %b\r\n" % exchange.host)
     parts.append(b"x-forwarded-proto: https\r\n" if exchange.secure else b"x-forwarded-proto: http\r\n")
     if facts is not None:
-        for name, value in zip(IDENTITY, (facts.client_id, facts.sub, facts.scope), strict=True):
-            if value:
-                parts.append(b"%b: %b\r\n" % (name, header_value(value).encode("ascii")))
+        parts.append(_identity(facts.client_id, facts.sub, facts.scope))
     parts.append(_framing(exchange))
     parts.append(b"\r\n")
     return b"".join(parts)
 
 
-def response_headers(headers: Sequence[Header], status: int) -> list[Header]:
+@lru_cache(maxsize=4096)
+def _identity(*claims: str | None) -> bytes:
+    """The lines that say who calls: client, subject and scope."""
+    return b"".join(
+        b"%b: %b\r\n" % (name, header_value(value).encode("ascii"))
+        for name, value in zip(IDENTITY, claims, strict=True)
+        if value
+    )
+
+
+def response_headers(head: Head) -> list[Header]:
     """What the caller gets to see of the upstream's headers: all but hop-by-hop."""
-    named = _named_in_connection(headers) - {b"content-length"}
-    if status == 204:
-        named |= {b"content-length"}  # RFC 9110 section 8.6
-    return [header for header in headers if header[0] not in HOP_BY_HOP and header[0] not in named]
+    dropped = HOP_BY_HOP
+    if head.hops:
+        # The length says where the body ends: nobody can name it away.
+        dropped = (dropped | head.hops) - {b"content-length"}
+    if head.status == 204:
+        dropped |= {b"content-length"}  # RFC 9110 section 8.6
+    return [header for header in head.headers if header[0] not in dropped]
 
 
 def trailers(received: Iterable[Header]) -> list[Header]:
@@ -111,17 +123,9 @@ def _framing(exchange: Exchange) -> bytes:
         return b"transfer-encoding: chunked\r\n"
     if exchange.upgrade:
         return b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade
-    if exchange.length or any(name == b"content-length" for name, _ in exchange.headers):
+    if exchange.length or (b"content-length", b"0") in exchange.headers:
         return b"content-length: %d\r\n" % exchange.length
     return b""
-
-
-def _named_in_connection(headers: Iterable[Header]) -> frozenset[bytes]:
-    """Headers of this hop only, as the sender says. What must stay (length, ours) is not theirs to name."""
-    values = [value for name, value in headers if name == b"connection"]
-    if not values:
-        return frozenset()
-    return frozenset(word.strip().lower() for value in values for word in value.split(b","))
 
 
 def _passes(name: bytes) -> bool:

@@ -109,15 +109,13 @@ class _Relay(Call):
         self._exchange.resume_body()
 
     def interim(self, head: Head) -> None:
-        self._exchange.inform(head.status, response_headers(head.headers, head.status))
+        self._exchange.inform(head.status, response_headers(head))
 
     def answered(self, head: Head) -> None:
         if head.status < 200:
             raise ValueError
         self._proxy.observe(f"{head.status // 100}xx", time.monotonic() - self._began)
-        headers = response_headers(head.headers, head.status)
-        dated = any(name == b"date" for name, _ in headers)
-        self._out.append(self._exchange.start(head.status, headers, head.length, dated=dated))
+        self._out.append(self._exchange.start(head.status, response_headers(head), head.length, dated=head.dated))
 
     def body(self, data: bytes) -> None:
         if self._exchange.chunks:
@@ -169,7 +167,7 @@ class _Relay(Call):
             return
         self._no_patience()
         self._proxy.observe("1xx", time.monotonic() - self._began)
-        headers = response_headers(head.headers, 101)
+        headers = response_headers(head)
         self._exchange.switch([*headers, (b"connection", b"upgrade"), (b"upgrade", taken[0])])
 
     def tunnelled(self, data: bytes) -> None:

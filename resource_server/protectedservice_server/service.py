@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
 
 from .asgi import monotonic
 from .bearer import Answer, error, refuse, token_of
@@ -21,8 +22,10 @@ from .introspection import Introspection
 from .metrics import Metrics
 from .policy import CHECK_PATH, Policy, Requirement
 from .proxy import Proxy
-from .request_target import RefusedTarget, check_query, matched_path, split
+from .request_target import RefusedTarget, matched
 from .verifier import Verdict, Verifier
+
+_OK: Final = Reason.OK
 
 
 class Service:
@@ -49,6 +52,7 @@ class Service:
             observer=metrics,
             breaker=Breaker(clock, metrics.breaker_changed),
         )
+        self._recall = self._verifier.recall
         metrics.watch_cache(self._verifier.cache.sizes)
         self._proxy = None if policy.upstream is None else Proxy(policy.upstream, metrics.upstream_answered, ticker)
         self._demonstration = Demonstration(policy)
@@ -71,25 +75,22 @@ class Service:
     def __call__(self, exchange: Exchange) -> None:
         """Decide about one request. Nothing is passed on that was not decided."""
         try:
-            raw_path, query = split(exchange.target)
-            path = matched_path(raw_path)
-            check_query(query)
+            path, target = matched(exchange.target)
         except RefusedTarget as refusal:
             self._metrics.decided(Reason.MALFORMED)
             exchange.answer(error(400, "invalid_request", f"Refused: {refusal}"))
             return
-        target = raw_path + query
         requirement = self._policy.requirement_for(exchange.method, path)
         if requirement is None:
             self._metrics.decided(Reason.OPEN)
             self._admit(exchange, path, target, None)
             return
         token = token_of(exchange.authorization)
-        if isinstance(token, Reason):
+        if type(token) is Reason:
             self._metrics.decided(token)
             exchange.answer(refuse(token, requirement))
             return
-        verdict = self._verifier.recall(token, requirement)
+        verdict = self._recall(token, requirement)
         if verdict is not None:
             self._settle(exchange, path, target, requirement, verdict)
             return
@@ -109,7 +110,7 @@ class Service:
     def _settle(self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, verdict: Verdict) -> None:
         reason = verdict.reason
         self._metrics.decided(reason)
-        if reason is not Reason.OK:
+        if reason is not _OK:
             exchange.answer(refuse(reason, requirement, verdict.retry_after))
         elif path == CHECK_PATH:
             exchange.answer(_check(exchange.method))

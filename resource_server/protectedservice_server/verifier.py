@@ -26,6 +26,8 @@ from .policy import Policy, Requirement
 
 logger = logging.getLogger(__name__)
 
+_OK: Final = Reason.OK
+
 MOST_CALLS: Final = 64
 """Questions under way at once. More only queue up inside the authorization server, where they cost it memory."""
 
@@ -136,7 +138,8 @@ class Verifier:
         if facts is None:
             return None
         self._observer.looked_up("hit")
-        return self._judged(facts, requirement)
+        reason = decide(facts, requirement, self._issuer, self._wall())
+        return Verdict(reason, facts if reason is _OK else None)
 
     async def verify(self, token: str, requirement: Requirement) -> Verdict:
         """The verdict for a request that carries `token` and has arrived now."""
@@ -150,9 +153,6 @@ class Verifier:
                 facts = await self._learn(key, token, arrived)
             except Unavailable as failure:
                 return Verdict(failure.reason, retry_after=max(1, math.ceil(failure.retry_after or 1.0)))
-        return self._judged(facts, requirement)
-
-    def _judged(self, facts: Facts, requirement: Requirement) -> Verdict:
         reason = decide(facts, requirement, self._issuer, self._wall())
         return Verdict(reason, facts if reason is Reason.OK else None)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from protectedservice_server.cache import INACTIVE_LIFETIME, Cache, key_of
 from protectedservice_server.decision import INACTIVE, Facts
+from protectedservice_server.introspection import facts_of
 
 GOOD = Facts(active=True, scopes=frozenset({"read"}))
 LONG = float("inf")
@@ -79,3 +83,20 @@ def test_entries_that_have_ended_make_room_by_themselves() -> None:
     cache.put(b"new", GOOD, 106.0, LONG)
 
     assert cache.sizes() == (1, 0)
+
+
+def test_a_remembered_token_costs_at_most_500_bytes_and_nothing_to_the_garbage_collector() -> None:
+    count = 20_000
+    cache = Cache(60.0, most_active=count)
+    tracemalloc.start()
+    for number in range(count):
+        answer = b'{"active": true, "scope": "read write", "client_id": "orders", "sub": "user-%d", "exp": %d}'
+        cache.put(key_of(f"token-{number}"), facts_of(answer % (number, 4_000_000_000 + number)), 1.0, LONG)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    found = cache.get(key_of("token-7"), 2.0)
+
+    assert used / count <= 500
+    assert cache.sizes() == (count, 0)
+    assert not gc.is_tracked(found)
+    assert not any(gc.is_tracked(entry) for entry in list(cache._active.values())[:100])

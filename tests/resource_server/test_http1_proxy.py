@@ -67,9 +67,7 @@ async def test_a_websocket_passes_both_ways_once_the_token_was_good(server: Intr
 
 
 async def test_an_upstream_that_ends_a_websocket_ends_it_for_the_caller(server: IntrospectionServer) -> None:
-    upstream = answering(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nbye"
-    )
+    upstream = answering(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nbye")
     async with upstream, service(server, **behind(upstream.url)) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(head("GET", "/chat", WEBSOCKET, token=server.issue()))

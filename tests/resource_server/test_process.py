@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import pytest
 
 from protectedservice_server.settings import Settings, SettingsError, load
 
+from ..support.certificates import Authority
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer
 from .running import behind, policy_text
@@ -163,6 +165,31 @@ async def test_management_tells_health_readiness_and_metrics_and_the_service_por
     assert not_here == [404, 404, 404]
 
 
+async def test_with_a_certificate_the_service_speaks_https_and_management_stays_plain(place: Path) -> None:
+    authority = Authority()
+    for name, text in zip(("tls.crt", "tls.key"), authority.issue("127.0.0.1"), strict=True):
+        (place / name).write_bytes(text)
+    with started(place / "policy.yaml", place / "credentials", {"PROTECTEDSERVICE_TLS": str(place)}) as process:
+        context = ssl.create_default_context(cadata=authority.pem)
+        reader, writer = await asyncio.open_connection("127.0.0.1", process.port, ssl=context)
+        writer.write(head("GET", "/public"))
+        answer = await reply(reader)
+        writer.close()
+        readiness = await ask(process.management_port, "/readyz")
+
+    assert (answer.status, readiness.status) == (200, 200)
+
+
+def test_a_certificate_that_cannot_be_read_is_told_and_ends_it(place: Path) -> None:
+    arguments = ["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")]
+    ended = run([*arguments, "--tls", str(place)], {})
+
+    assert ended.returncode == 2
+    assert ended.stderr == "".join(
+        f"{place}/{name}: cannot be read: No such file or directory\n" for name in ("tls.crt", "tls.key")
+    )
+
+
 async def test_readiness_does_not_depend_on_the_authorization_server(server: IntrospectionServer, place: Path) -> None:
     (place / "policy.yaml").write_text(policy_text(server))
     server.open.clear()
@@ -251,8 +278,9 @@ async def test_no_line_is_logged_for_a_request(server: IntrospectionServer, plac
 
 
 def test_it_needs_nothing_of_the_operator() -> None:
-    """Neither kopf nor a Kubernetes client nor httpx is in the server's image."""
-    blocked = "import sys\nfor name in ('kopf', 'kubernetes', 'httpx'): sys.modules[name] = None\n"
+    """Neither kopf nor a Kubernetes client nor another HTTP library is in the server's image."""
+    absent = ("kopf", "kubernetes", "httpx", "aiohttp", "uvicorn")
+    blocked = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
     program = blocked + "import protectedservice_server.main as m, sys\nsys.exit(m.main(['--version']))"
 
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

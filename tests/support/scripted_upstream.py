@@ -19,10 +19,9 @@ class ScriptedUpstream:
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
     """What `read_head` has read."""
-    ssl: object | None = None
 
     async def __aenter__(self) -> Self:
-        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.ssl)  # type: ignore[arg-type]
+        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port: int = self._listening.sockets[0].getsockname()[1]
         return self
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, cast
 
 import httptools
+import msgspec
 
 from ..bearer import Header
+from .messages import hops_of
 
 LARGEST_HEAD: Final = 128 * 1024
 """Bytes of an answer's head, or of its trailers; Content-Security-Policy alone can have many KiB."""
 
 MOST_HEADERS: Final = 500
+
+_SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
 
 
 class Failure(Enum):
@@ -34,14 +37,16 @@ class Failure(Enum):
     """What came was no valid answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The head of an answer. Header names are lower case."""
 
     status: int
     headers: list[Header]
-    length: int | None
+    length: int | None = 0
     """Of the body; None: unknown before its end."""
+    hops: frozenset[bytes] = frozenset()
+    """Headers that `Connection` names: meant for this hop only."""
+    dated: bool = False
 
 
 class Call:
@@ -99,7 +104,8 @@ class ClientConnection(asyncio.Protocol):
         self._owner = owner
         self._transport: asyncio.Transport
         self._call: Call | None = None
-        self._fresh_parser()
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
         self.calls = 0
         """How many were sent; of the first nobody can say that the connection was dead before."""
         self.idle_since = 0.0
@@ -110,8 +116,7 @@ class ClientConnection(asyncio.Protocol):
         self._heard = False
         self._broken = False
 
-    def _fresh_parser(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+    def _reset(self) -> None:
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._in_body = False
@@ -254,16 +259,18 @@ class ClientConnection(asyncio.Protocol):
         if 100 <= status < 200:
             self._in_body = False
             if status != 100:
-                call.interim(Head(status, headers, 0))
+                call.interim(Head(status, headers, 0, hops_of(headers)))
             return
-        length, chunked = _framing(headers)
+        special = [header for header in headers if header[0] in _SPECIAL]
+        length, chunked = _framing(special)
+        hops = hops_of(special)
         self._in_body = True
         if call.headless or status in (204, 304):
             self._whole = True
         elif length is None and not chunked:
             self._to_the_end = True
-        self._keep = self._parser.should_keep_alive() or (self._whole and version == "1.1" and not _closes(headers))
-        call.answered(Head(status, headers, length))
+        self._keep = self._parser.should_keep_alive() or (self._whole and version == "1.1" and b"close" not in hops)
+        call.answered(Head(status, headers, length, hops, any(header[0] == b"date" for header in special)))
 
     def on_body(self, data: bytes) -> None:
         if self._whole:
@@ -282,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
     def _switch(self, call: Call, rest: bytes) -> None:
         self._tunnel = True
         headers, self._headers = self._headers, []
-        call.switched(Head(101, headers, 0))
+        call.switched(Head(101, headers, 0, hops_of(headers)))
         if rest and self._call is not None:
             call.tunnelled(rest)
 
@@ -295,7 +302,10 @@ class ClientConnection(asyncio.Protocol):
             return
         call.connection = None
         if fit:
-            self._fresh_parser()
+            if call.headless:
+                # The parser still waits for a body that cannot come (RFC 9112 section 6.3).
+                self._parser = httptools.HttpResponseParser(self)
+            self._reset()
             self._transport.resume_reading()
             self._owner.free(self)
         else:
@@ -317,15 +327,6 @@ class Owner:
     def again(self, call: Call) -> None:
         """Send `call` by a new connection: the kept one was dead."""
         raise NotImplementedError
-
-
-def _closes(headers: Sequence[Header]) -> bool:
-    return any(
-        word.strip().lower() == b"close"
-        for name, value in headers
-        if name == b"connection"
-        for word in value.split(b",")
-    )
 
 
 def _framing(headers: Sequence[Header]) -> tuple[int | None, bool]:
