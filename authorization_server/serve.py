@@ -1,6 +1,8 @@
 # mypy: allow-subclassing-any
 """The whole server in one command: `python serve.py` checks the environment, migrates, tidies and serves.
 
+With PostgreSQL it only serves, and is ready once migrate.py has run: replicas that start at once must not all migrate.
+
 gunicorn runs in this very process, which has Django loaded already; its workers are forks of it.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import django
@@ -55,7 +58,7 @@ class Server(BaseApplication):
 def main() -> None:
     """Serve until SIGTERM. Exits with one line on stderr when the environment is unusable."""
     try:
-        bind = configuration.load(os.environ).bind
+        configured = configuration.load(os.environ)
     except configuration.ConfigurationError as error:
         sys.exit(str(error))
     os.umask(0o077)  # the database and its journal are for this user alone
@@ -67,11 +70,12 @@ def main() -> None:
 
     from protectedservice_authorization_server import housekeeping  # noqa: PLC0415
 
-    call_command("migrate", verbosity=0, interactive=False)
-    housekeeping.sweep()
+    if isinstance(configured.database, Path):
+        call_command("migrate", verbosity=0, interactive=False)
+        housekeeping.sweep()
     application = get_wsgi_application()
     connections.close_all()  # a SQLite connection must not be carried across a fork
-    Server(bind, application).run()
+    Server(configured.bind, application).run()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the three images: scripts/build_images.sh
-# Tags: protectedservice/{operator,resource-server,authorization-server}:VERSION, the version of pyproject.toml.
+# Build the images: scripts/build_images.sh
+# Tags: protectedservice/{operator,resource-server,authorization-server,postgresql}:VERSION, the version of pyproject.toml.
 # BASE_IMAGE=NAME builds on another Debian 13 image than the one that is pulled or made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,4 +21,4 @@ if [ -z "${BASE_IMAGE:-}" ]; then
   base_image
   unlock setup
 fi
-images_build
+images_build postgresql # only k8s/authorization_server_postgresql uses that one

@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
-python=(operator/protectedservice_operator resource_server/protectedservice_server authorization_server tests)
-compgen -G 'benchmarks/*.py' >/dev/null && python+=(benchmarks)
+python=(operator/protectedservice_operator resource_server/protectedservice_server authorization_server tests benchmarks)
+typed=("${python[@]}")
 compgen -G 'scripts/*.py' >/dev/null && python+=(scripts)
 if [ "${1:-}" = --fix ]; then
   .venv/bin/ruff format "${python[@]}"
@@ -23,7 +23,7 @@ mapfile -t shell < <(shell_files)
 mapfile -t yaml < <(git ls-files --cached --others --exclude-standard '*.yaml' '*.yml')
 run 'format (ruff)' .venv/bin/ruff format --check "${python[@]}"
 run 'lint (ruff)' .venv/bin/ruff check "${python[@]}"
-run 'types (mypy --strict)' .venv/bin/mypy operator/protectedservice_operator resource_server/protectedservice_server authorization_server tests
+run 'types (mypy --strict)' .venv/bin/mypy "${typed[@]}"
 run 'layers (import-linter)' .venv/bin/lint-imports
 run 'shell (shellcheck)' .venv/bin/shellcheck -x "${shell[@]}"
 run 'yaml (yamllint)' .venv/bin/yamllint --strict "${yaml[@]}"

@@ -43,7 +43,7 @@ step 'Base image'
 base_image
 unlock setup
 step 'Images of this project'
-images_build
+images_build postgresql
 step "Cluster $CLUSTER"
 cluster_refuse_foreign "$CLUSTER"
 remove_cluster() {
@@ -58,7 +58,7 @@ trap remove_cluster EXIT
 if [ "$keep_cluster" = false ] && cluster_exists "$CLUSTER"; then cluster_down "$CLUSTER"; fi
 cluster_up "$CLUSTER"
 step 'Images into the cluster'
-mapfile -t images < <(image_names)
+mapfile -t images < <(image_names postgresql)
 cluster_load "$CLUSTER" "${images[@]}"
 step 'Operator and authorization server'
 install_product e2e

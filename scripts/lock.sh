@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renew the hashed requirement locks of the images and of the tests: scripts/lock.sh [--upgrade]
+# Renew the hashed requirement locks of the images, of the tests and of the benchmark: scripts/lock.sh [--upgrade]
 # Needs uv (the only script that does). No index URL and no find-links line may get into a lock: it would name a host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,4 +15,6 @@ UPGRADE=("$@")
 lock operator operator
 lock server server
 lock authorization_server authorization-server
+# The benchmark runs our middleware under the peers' servers, so it needs what the middleware needs.
+lock benchmarks server benchmarks
 lock test operator server authorization-server test

@@ -34,13 +34,24 @@ class ConfigurationError(Exception):
 
 
 @dataclass(frozen=True)
+class PostgreSQL:
+    """Where the database is that several replicas share. `repr` shows no secret."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Configuration:
     """A usable environment. `repr` shows no secret."""
 
     issuer: str  # scheme and authority only, no trailing slash
     initial_access_token: str = field(repr=False)
-    secret_key: str | None = field(repr=False)  # None: kept in the data folder
-    data_dir: Path
+    secret_key: str | None = field(repr=False)  # None, with SQLite only: kept in the data folder
+    database: Path | PostgreSQL  # the data folder, for SQLite in it
     scopes: tuple[str, ...]
     token_ttl: int  # seconds
     allowed_hosts: tuple[str, ...]
@@ -63,9 +74,12 @@ def load(environ: Mapping[str, str]) -> Configuration:
         faults.append(f"{PREFIX}INITIAL_ACCESS_TOKEN must be visible ASCII characters without blanks")
     secret_key = _secret(environ, "SECRET_KEY", faults)
 
-    data_dir = Path(environ.get(f"{PREFIX}DATA_DIR", "/data"))
-    if not (data_dir.is_dir() and os.access(data_dir, os.W_OK)):
-        faults.append(f"{PREFIX}DATA_DIR is not a folder that can be written: {str(data_dir)!r} (mount a volume there)")
+    database = _postgresql(environ, faults) if f"{PREFIX}DATABASE_HOST" in environ else _data_folder(environ, faults)
+    if isinstance(database, PostgreSQL) and secret_key is None:
+        faults.append(
+            f"{PREFIX}SECRET_KEY or {PREFIX}SECRET_KEY_FILE is not set (with {PREFIX}DATABASE_HOST it must be given:"
+            " replicas share it)"
+        )
 
     scopes = tuple(dict.fromkeys(environ.get(f"{PREFIX}SCOPES", DEFAULT_SCOPES).replace(",", " ").split()))
     unusable = [scope for scope in scopes if not SCOPE_TOKEN.fullmatch(scope) or scope == REGISTRATION_SCOPE]
@@ -87,7 +101,7 @@ def load(environ: Mapping[str, str]) -> Configuration:
         issuer=issuer,
         initial_access_token=initial_access_token or "",
         secret_key=secret_key,
-        data_dir=data_dir,
+        database=database,
         scopes=scopes,
         token_ttl=token_ttl,
         allowed_hosts=tuple(environ.get(f"{PREFIX}ALLOWED_HOSTS", "*").replace(",", " ").split()),
@@ -102,9 +116,10 @@ def secret_key(configuration: Configuration) -> str:
     """
     if configuration.secret_key is not None:
         return configuration.secret_key
-    path = configuration.data_dir / "secret_key"
+    assert isinstance(configuration.database, Path)  # noqa: S101 (what `load` promises)
+    path = configuration.database / "secret_key"
     if not path.exists():
-        draft = configuration.data_dir / f".secret_key.{os.getpid()}"
+        draft = path.with_name(f".secret_key.{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(64))
             file.flush()
@@ -116,6 +131,33 @@ def secret_key(configuration: Configuration) -> str:
         finally:
             draft.unlink()
     return path.read_text()
+
+
+def _data_folder(environ: Mapping[str, str], faults: list[str]) -> Path:
+    folder = Path(environ.get(f"{PREFIX}DATA_DIR", "/data"))
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        faults.append(f"{PREFIX}DATA_DIR is not a folder that can be written: {str(folder)!r} (mount a volume there)")
+    astray = sorted(name for name in environ if name.startswith(f"{PREFIX}DATABASE_"))
+    if astray:  # clients in a file that nobody expects would be lost with the pod
+        faults.append(f"{PREFIX}DATABASE_HOST is not set, but {' '.join(astray)}: set it, or remove them for SQLite")
+    return folder
+
+
+def _postgresql(environ: Mapping[str, str], faults: list[str]) -> PostgreSQL:
+    host = environ[f"{PREFIX}DATABASE_HOST"]
+    if not VISIBLE.fullmatch(host) or set(host) & set("/,"):
+        faults.append(f"{PREFIX}DATABASE_HOST must be one host name or address: {host!r}")
+    port = environ.get(f"{PREFIX}DATABASE_PORT", "5432")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+        faults.append(f"{PREFIX}DATABASE_PORT must be a port, 1 to 65535: {port!r}")
+    name, user = (environ.get(f"{PREFIX}DATABASE_{what}", "authorization_server") for what in ("NAME", "USER"))
+    for variable, value in (("DATABASE_NAME", name), ("DATABASE_USER", user)):
+        if not VISIBLE.fullmatch(value):
+            faults.append(f"{PREFIX}{variable} must be visible ASCII characters without blanks: {value!r}")
+    password = _secret(environ, "DATABASE_PASSWORD", faults)
+    if password is None:
+        faults.append(f"{PREFIX}DATABASE_PASSWORD or {PREFIX}DATABASE_PASSWORD_FILE is not set")
+    return PostgreSQL(host, int(port) if port.isdigit() else 0, name, user, password or "")
 
 
 def _is_issuer(url: str) -> bool:

@@ -1,7 +1,8 @@
 """`Idempotency-Key`: a request repeated because its answer was lost gets that answer, and happens once.
 
 The record of a key is made in the same transaction as the client. Of two requests at once the second waits for the
-first: on SQLite for the one write lock, elsewhere at the unique constraint. Only successes are kept; they hold a
+first: on SQLite for the one write lock, on PostgreSQL at the unique constraint, whichever replica they came to; if the
+first is refused, the second does the work. Only successes are kept; they hold a
 client secret or a registration access token and are encrypted with a key derived from SECRET_KEY.
 """
 
@@ -53,11 +54,12 @@ def once(
     longer be decrypted.
     """
     key = key_of(request)
+    now = timezone.now()
+    if key is not None:
+        forget_expired(now)  # not in the transaction: whoever waits for another's key must not hold other rows
     with transaction.atomic():
         record = None
         if key is not None:
-            now = timezone.now()
-            forget_expired(now)
             print_ = fingerprint(request.body)
             record, is_new = StoredAnswer.objects.get_or_create(
                 operation=operation,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from django.contrib.auth.models import AnonymousUser
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from .errors import Refused
 
 logger = logging.getLogger(__name__)
+
+OUTAGES: Final = (OperationalError, InterfaceError, ProgrammingError)
+"""ProgrammingError is PostgreSQL's word for a table that is not there (yet); SQLite's is OperationalError."""
 
 
 class Answers:
@@ -32,8 +36,16 @@ class Answers:
         """Answer for what the views raise; None leaves a programming error to Django (500)."""
         if isinstance(exception, Refused):
             return exception.response()
-        if isinstance(exception, (OperationalError, InterfaceError)):
+        if isinstance(exception, OUTAGES):
             logger.error("the database does not answer: %s", exception)
-            document = {"error": "temporarily_unavailable", "error_description": "the database does not answer"}
-            return JsonResponse(document, status=503, headers={"Retry-After": "1"})
+            return _unavailable("the database does not answer")
+        if isinstance(exception, IntegrityError):  # a client was deleted while it asked for a token
+            return _unavailable("another request changed the same client at the same moment: try again")
+        if isinstance(exception, DataError):  # PostgreSQL keeps no NUL, and no text longer than its column
+            return Refused(400, "invalid_request", "a value is too long or holds a NUL character").response()
         return None
+
+
+def _unavailable(description: str) -> HttpResponse:
+    document = {"error": "temporarily_unavailable", "error_description": description}
+    return JsonResponse(document, status=503, headers={"Retry-After": "1"})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from . import configuration
+from . import configuration, databases
 
 _configuration = configuration.load(os.environ)
 
@@ -32,21 +31,7 @@ MIDDLEWARE = [
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 65_536  # bytes; the longest honest request is a registration with a few audiences
 
-# The one place that names the database; nothing else in this project depends on which one it is.
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(_configuration.data_dir / "db.sqlite3"),
-        "CONN_MAX_AGE": 60,
-        "OPTIONS": {
-            "timeout": 20,  # seconds to wait for the one writer
-            # A deferred transaction that turns to writing later fails at once with "database is locked".
-            "transaction_mode": "IMMEDIATE",
-            # NORMAL loses nothing when the process dies, only (the latest) when the machine does.
-            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
-        },
-    }
-}
+DATABASES = {"default": databases.settings_of(_configuration.database)}
 
 # The only hasher, so the default one too: no secret can ever be stored slowly, see hashers.py.
 PASSWORD_HASHERS = ["protectedservice_authorization_server.hashers.FastHasher"]

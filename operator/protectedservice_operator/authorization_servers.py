@@ -16,18 +16,28 @@ import random
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from . import reasons
-from .cache import Cache, Cached
+from .authorization_server_status import (
+    concerns_services,
+    exposure,
+    find_refusal,
+    replacing,
+    server_condition,
+    spelt_capabilities,
+)
+from .cache import Cache
+from .census import Census
 from .cluster_api import ClusterApi
 from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
 from .events import EventType, Recorder
+from .registrant import registrants
 from .registration import trust
 from .registration.credential import Credential
 from .registration.discovery import discover
-from .registration.driver import Capabilities, Driver
+from .registration.driver import Driver
 from .registration.kinds import (
     admin_api_exposed,
     check_credential,
@@ -35,19 +45,16 @@ from .registration.kinds import (
     make_token_endpoint,
     required_endpoints,
 )
-from .registration.ledger import ANNOTATION, SECRET_PREFIX, Record
 from .registration.limits import Limits
 from .registration.remote import Observe, Remote
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
-    PROTECTED_SERVICE,
     SECRET,
     AuthorizationServer,
     Condition,
     Endpoints,
     Key,
-    ProtectedService,
     Rates,
     Reference,
     find_condition,
@@ -129,9 +136,8 @@ class AuthorizationServers:
         self._cluster, self._cache, self._events, self._wake = cluster, cache, events, wake
         self._connect, self._honoured = connect, honoured_namespaces
         self._clock, self._wall, self._jitter, self._interval = clock, wall, jitter, probe_interval
-        self._namespace = namespace
         self._states: dict[Reference, _State] = {}
-        self._ledger: dict[str, tuple[str, str | None]] = {}  # entry -> its resourceVersion, its client's server
+        self._census = Census(cache, namespace)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -391,13 +397,15 @@ class AuthorizationServers:
     ) -> None:
         old = server.status
         conditions = [
-            _condition(server, reasons.REACHABLE, unreachable, reasons.REACHABLE_NOW, "answers its metadata request"),
-            _condition(
+            server_condition(
+                server, reasons.REACHABLE, unreachable, reasons.REACHABLE_NOW, "answers its metadata request"
+            ),
+            server_condition(
                 server, reasons.READY, unready, reasons.READY_NOW, "answers and has our registration credential"
             ),
         ]
         if endpoints is not None and (exposed := admin_api_exposed(server, endpoints)) is not None:
-            conditions.append(_exposure(server, exposed))
+            conditions.append(exposure(server, exposed))
         status: dict[str, Any] = {
             "observedGeneration": server.meta.generation,
             "conditions": merge_conditions(old.get("conditions") or (), conditions, self._wall()),
@@ -406,12 +414,12 @@ class AuthorizationServers:
         if endpoints is not None:
             status["endpoints"] = endpoints.to_status()
         capabilities = state.connection.driver.capabilities if state.connection else None
-        status["capabilities"] = _capabilities(capabilities) if capabilities else old.get("capabilities") or {}
+        status["capabilities"] = spelt_capabilities(capabilities) if capabilities else old.get("capabilities") or {}
         if status == {key: old.get(key) for key in status} and status.keys() >= old.keys():
             return
         # Keys that went away are removed by name: this is a merge patch.
         gone = {key: None for key in old if key not in status}
-        patch = {"metadata": {"uid": server.meta.uid}, "status": {**gone, **_replacing(old, status)}}
+        patch = {"metadata": {"uid": server.meta.uid}, "status": {**gone, **replacing(old, status)}}
         try:
             body = await self._cluster.patch(
                 AUTHORIZATION_SERVER, server.meta.namespace, server.meta.name, patch, subresource="status"
@@ -420,7 +428,7 @@ class AuthorizationServers:
             return
         self._cache.put(AUTHORIZATION_SERVER, body)
         await self._tell(server, old, conditions)
-        if _concerns_services(old, status):
+        if concerns_services(old, status):
             self._wake_services(server.reference)
 
     async def _tell(self, server: AuthorizationServer, old: Mapping[str, Any], conditions: list[Condition]) -> None:
@@ -448,99 +456,14 @@ class AuthorizationServers:
         ):
             return int(old)
         state.counted = self._clock()
-        return sum(self._ledger_server(entry) == str(server.reference) for entry in self._cache.all(SECRET))
-
-    def _ledger_server(self, entry: Cached) -> str | None:
-        """Which AuthorizationServer a ledger entry's client lives at; None: no client, or no ledger entry of ours.
-
-        Only Secrets of the operator's own namespace count: anybody may label one of theirs as a ledger entry.
-        """
-        if entry.namespace != self._namespace or not entry.name.startswith(SECRET_PREFIX):
-            return None
-        known = self._ledger.get(entry.name)
-        if known is None or known[0] != entry.resource_version:
-            annotations = entry.body()["metadata"].get("annotations") or {}
-            try:
-                record = Record.model_validate_json(annotations.get(ANNOTATION, ""))
-                place = record.server if record.client_id is not None else None
-            except ValueError:
-                place = None
-            known = self._ledger[entry.name] = (entry.resource_version, place)
-        return known[1]
+        return self._census.clients(server.reference)
 
     def _wake_services(self, reference: Reference) -> None:
-        """All services that use this server look again: it came, went, moved, or allows others."""
-        for entry in self._cache.all(PROTECTED_SERVICE):
-            service = ProtectedService.parse(entry.body())
+        """All objects that use this server look again: it came, went, moved, or allows others."""
+        for service in registrants(self._cache):
             if reference in (service.server, service.recorded_server) or service.server is None:
                 self._wake(service.key)
 
 
-def find_refusal(server: AuthorizationServer) -> Condition | None:
-    """The Ready condition, where it says that the registration credential was refused."""
-    ready = find_condition(server.status.get("conditions") or (), reasons.READY)
-    return ready if ready is not None and ready["reason"] == reasons.REGISTRATION_REFUSED else None
-
-
 def _name(server: AuthorizationServer) -> str:
     return f"AuthorizationServer {server.reference}"
-
-
-def _condition(server: AuthorizationServer, type_: str, outcome: Outcome | None, reason: str, text: str) -> Condition:
-    status = "True"
-    if outcome is not None:
-        status, reason, text = "False", outcome.reason, outcome.message
-        before = find_condition(server.status.get("conditions") or (), type_)
-        if before and isinstance(outcome, ServerUnavailable) and before["reason"] == reason:
-            text = before["message"]  # each probe of an outage fails in its own words; the first ones stand
-    generation = server.meta.generation
-    return {"type": type_, "status": status, "reason": reason, "message": text, "observedGeneration": generation}
-
-
-def _exposure(server: AuthorizationServer, exposed: bool) -> Condition:
-    if exposed:
-        reason, text = (
-            reasons.SAME_ORIGIN,
-            (
-                "whoever may introspect reaches the admin API too, which asks for no credential: put a filter in front "
-                "that passes introspection alone, name it in spec.endpoints.introspection, and close the admin port"
-            ),
-        )
-    else:
-        reason, text = reasons.OTHER_ORIGIN, "introspection and the admin API are reached at different origins"
-    return {
-        "type": reasons.ADMIN_API_EXPOSED,
-        "status": str(exposed),
-        "reason": reason,
-        "message": text,
-        "observedGeneration": server.meta.generation,
-    }
-
-
-def _capabilities(capabilities: Capabilities) -> dict[str, bool]:
-    """In the CRD's spelling."""
-    words = {name: name.split("_") for name in asdict(capabilities)}
-    return {
-        parts[0] + "".join(part.capitalize() for part in parts[1:]): getattr(capabilities, name)
-        for name, parts in words.items()
-    }
-
-
-def _replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`new` as a merge patch that leaves nothing of `old` behind in nested maps."""
-    patch: dict[str, Any] = dict(new)
-    for key in ("endpoints", "capabilities"):
-        if isinstance(old.get(key), Mapping) and isinstance(new.get(key), Mapping):
-            patch[key] = {**dict.fromkeys(set(old[key]) - set(new[key])), **new[key]}
-    return patch
-
-
-def _concerns_services(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether services must look again: reachability, readiness, endpoints, or anything in spec changed."""
-
-    def facts(status: Mapping[str, Any]) -> object:
-        conditions = status.get("conditions") or ()
-        told = [(c["type"], c["status"], c["reason"]) for c in conditions]
-        return told, status.get("endpoints"), status.get("observedGeneration")
-
-    return facts(old) != facts(new)

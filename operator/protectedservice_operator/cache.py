@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .cluster_api import Listing, Object
-from .resource import LABEL_NAME, PROTECTED_SERVICE, SECRET, Kind
+from .resource import LABEL_NAME, OWNERS, SECRET, SERVICE_CLIENT, Kind
+from .service_client import named_services
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 # Deleted objects remembered per kind, so that an older answer or event cannot bring one back. Answers overtake watch
@@ -44,6 +45,7 @@ class Cached:
     service: str | None  # label protectedservice.dev/name
     digests: Mapping[str, str] = field(hash=False)  # Secrets: sha256 of each decoded value, hexadecimal
     content: bytes = field(repr=False)
+    calls: tuple[Place, ...] = ()  # of a ServiceClient: the ProtectedServices that it names
 
     @property
     def place(self) -> Place:
@@ -115,16 +117,18 @@ def strip(kind: Kind, body: Object) -> Cached:
         service=(metadata.get("labels") or {}).get(LABEL_NAME),
         digests=digests,
         content=json.dumps({"metadata": metadata, **rest}, separators=(",", ":"), sort_keys=True).encode(),
+        calls=tuple((one.namespace, one.name) for one in named_services(body)) if kind == SERVICE_CLIENT else (),
     )
 
 
 class Cache:
-    """Entries by kind and place, with an index by owner and one by the service an object belongs to."""
+    """Entries by kind and place, with indices by owner, by the service an object belongs to, by services called."""
 
     def __init__(self) -> None:
         self._entries: defaultdict[Kind, dict[Place, Cached]] = defaultdict(dict)
         self._owned: defaultdict[str, dict[tuple[Kind, Place], Cached]] = defaultdict(dict)
         self._of_service: defaultdict[tuple[Kind, Place], dict[Place, Cached]] = defaultdict(dict)
+        self._callers: defaultdict[Place, dict[Place, Cached]] = defaultdict(dict)
         self._tombstones: defaultdict[Kind, OrderedDict[str, str]] = defaultdict(OrderedDict)
 
     def put(self, kind: Kind, obj: Object) -> bool:
@@ -177,6 +181,10 @@ class Cache:
         """The entries (say, pods) that carry the label protectedservice.dev/name of this service."""
         return tuple(self._of_service.get((kind, (namespace, service)), {}).values())
 
+    def callers_of(self, namespace: str, service: str) -> tuple[Cached, ...]:
+        """The ServiceClients that name this ProtectedService."""
+        return tuple(self._callers.get((namespace, service), {}).values())
+
     def count(self, kind: Kind) -> int:
         """Number of entries of a kind."""
         return len(self._entries[kind])
@@ -210,8 +218,10 @@ class Cache:
         self._entries[entry.kind][entry.place] = entry
         if entry.owner_uid is not None:
             self._owned[entry.owner_uid][entry.kind, entry.place] = entry
-        if entry.service is not None and entry.kind != PROTECTED_SERVICE:
+        if entry.service is not None and entry.kind not in OWNERS.values():
             self._of_service[entry.kind, (entry.namespace, entry.service)][entry.place] = entry
+        for called in entry.calls:
+            self._callers[called][entry.place] = entry
 
     def _drop(self, entry: Cached | None) -> None:
         if entry is None:
@@ -219,8 +229,10 @@ class Cache:
         del self._entries[entry.kind][entry.place]
         if entry.owner_uid is not None:
             _discard(self._owned, entry.owner_uid, (entry.kind, entry.place))
-        if entry.service is not None and entry.kind != PROTECTED_SERVICE:
+        if entry.service is not None and entry.kind not in OWNERS.values():
             _discard(self._of_service, (entry.kind, (entry.namespace, entry.service)), entry.place)
+        for called in entry.calls:
+            _discard(self._callers, called, entry.place)
 
     def _bury(self, kind: Kind, uid: str, version: str) -> None:
         graves = self._tombstones[kind]

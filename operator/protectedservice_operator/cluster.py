@@ -139,10 +139,10 @@ class Cluster:
             "create", kind, "POST", _path(kind, namespace), body, subject=name, query=[("fieldManager", FIELD_MANAGER)]
         )
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
+    async def apply(self, kind: Kind, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
         """See ClusterApi."""
         namespace, name = _address(body)
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
+        query = [("fieldManager", manager), ("force", "true")]
         path = _path(kind, namespace, name)
         return await self._write("apply", kind, "PATCH", path, body, subject=name, query=query, content=APPLY_PATCH)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
-from .resource import Kind
+from .resource import FIELD_MANAGER, Kind
 
 Object = dict[str, Any]
 JSONPatch = Sequence[dict[str, Any]]
@@ -46,8 +46,8 @@ class ClusterApi(Protocol):
     async def create(self, kind: Kind, body: Object) -> Object:
         """POST; `AlreadyExists` when the name is taken."""
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
-        """Server-side apply as our one field manager, by force: makes the object where there is none.
+    async def apply(self, kind: Kind, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
+        """Server-side apply as our field manager (or another), by force: makes the object where there is none.
 
         With `metadata.uid` in the body it only ever changes that object: `Conflict` otherwise.
         """

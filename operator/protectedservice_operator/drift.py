@@ -24,6 +24,9 @@ _MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "ownerReferences": ("uid",),
     "imagePullSecrets": ("name",),
 }
+_COMPOSITE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+}
 _QUANTITY_FIELDS: Final = frozenset({"requests", "limits"})
 _SUFFIXES: Final = {
     "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": Decimal(10**3),
@@ -72,6 +75,8 @@ def intruders(desired: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
             return sorted(_deployment_intruders(desired, live), key=_pointer_order, reverse=True)
         case "Service":
             return sorted(_service_intruders(desired, live), key=_pointer_order, reverse=True)
+        case "PodDisruptionBudget" | "HorizontalPodAutoscaler":
+            return sorted(_closed(desired["spec"], live["spec"], "/spec"), key=_pointer_order, reverse=True)
     return []
 
 
@@ -81,6 +86,12 @@ def _deployment_intruders(desired: Mapping[str, Any], live: Mapping[str, Any]) -
     want, have = desired["spec"]["template"]["spec"], live["spec"]["template"]["spec"]
     found += _additions(want, have, _CLOSED_POD_FIELDS, path)
     found += _closed(want["securityContext"], have.get("securityContext"), f"{path}/securityContext")
+    # What spec.workload says of these is all that holds; where it says nothing, they are whoever's who sets them.
+    for name in ("nodeSelector", "affinity"):
+        if name in want:
+            found += _closed(want[name], have.get(name), f"{path}/{name}")
+    if "topologySpreadConstraints" in want:
+        found += _strangers(want, have, "topologySpreadConstraints", path)
     found += _strangers(want, have, "containers", path) + _strangers(want, have, "volumes", path)
     for ours, theirs, here in _pairs(want, have, "volumes", path):
         for source in ("configMap", "secret"):
@@ -151,6 +162,8 @@ def _escaped(key: str) -> str:
 
 
 def _identity(item: Mapping[str, Any], items: str) -> object:
+    if items in _COMPOSITE_KEYS:
+        return tuple(item.get(key) for key in _COMPOSITE_KEYS[items])
     return next((item[key] for key in _MERGE_KEYS[items] if key in item), None)
 
 
@@ -173,7 +186,7 @@ def _uncovered(want: object, have: object, field: str, path: str) -> Iterator[st
 
 def _uncovered_items(want: Sequence[Any], have: object, field: str, path: str) -> Iterator[str]:
     items: Sequence[Any] = have if isinstance(have, Sequence) else ()
-    if field not in _MERGE_KEYS:
+    if field not in _MERGE_KEYS and field not in _COMPOSITE_KEYS:
         if list(want) != list(items):
             yield path
         return

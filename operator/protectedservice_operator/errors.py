@@ -22,10 +22,15 @@ FOREIGN_TEXT_LIMIT: Final = 256
 
 
 class Outcome(Exception):
-    """A pass ended early. `reason` is a condition reason (CamelCase), `message` what the user reads."""
+    """A pass ended early. `reason` is a condition reason (CamelCase), `message` what the user reads.
+
+    Attributes:
+        at_latest: seconds after which to look again, whatever the backoff says, because a deadline ends then; or None.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
+        self.at_latest: float | None = None
         self.reason = reason
         self.message = message
 

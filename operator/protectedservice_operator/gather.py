@@ -8,16 +8,21 @@ from typing import Any
 
 from . import reasons
 from .authorization_servers import AuthorizationServers
-from .cache import Cache, Cached
+from .brought_credentials import BroughtCredentials
+from .cache import Cache
+from .client_checks import ClientChecks
 from .observed import Observed, Projection, Settings
 from .proof import Pod
+from .registrant import Registrant
 from .registration.ledger import ANNOTATION, Record, secret_name
 from .resource import (
     AUTHORIZATION_SERVER,
     CONFIG_MAP,
     DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
     NAMESPACE,
     POD,
+    POD_DISRUPTION_BUDGET,
     PROTECTED_SERVICE,
     SECRET,
     SERVICE,
@@ -30,16 +35,24 @@ from .resource import (
 )
 from .verification import Verifier
 
-_CHILDREN = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
+_CHILDREN = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, POD_DISRUPTION_BUDGET, HORIZONTAL_POD_AUTOSCALER)
 
 
 class Gatherer:
     """Puts `Observed` together. Keeps one index: who holds which audience."""
 
     def __init__(
-        self, cache: Cache, servers: AuthorizationServers, verifier: Verifier, settings: Settings, namespace: str
+        self,
+        cache: Cache,
+        servers: AuthorizationServers,
+        verifier: Verifier,
+        brought: BroughtCredentials,
+        checks: ClientChecks,
+        settings: Settings,
+        namespace: str,
     ) -> None:
         self._cache, self._servers, self._verifier = cache, servers, verifier
+        self._brought, self._checks = brought, checks
         self._settings, self._namespace = settings, namespace
         self._audiences: Audiences | None = None
 
@@ -51,13 +64,10 @@ class Gatherer:
     def observe(self, service: ProtectedService) -> Observed:
         """Everything a plan for this service may look at."""
         meta = service.meta
-        ledger_entry = self._cache.get(SECRET, self._namespace, secret_name(meta.uid))
-        ledger = ledger_record(ledger_entry.body()) if ledger_entry else None
+        ledger = self.ledger(service)
         reference = self.reference(service, ledger)
         server = self.server(reference)
         pods, mounted = self._pods(service)
-        projection = self._cache.get(SECRET, meta.namespace, service.credentials_secret)
-        namespace = self._cache.get(NAMESPACE, None, meta.namespace)
         self._recognise(service, pods)
         return Observed(
             service=service,
@@ -66,11 +76,12 @@ class Gatherer:
             unreachable=self._servers.unreachable(server) if server else None,
             ca_bundle=self._servers.ca_bundle(server) if server else None,
             refused=self._servers.refused(server) if server else None,
-            namespace_labels=(namespace.body()["metadata"].get("labels") or {}) if namespace else {},
+            namespace_labels=self.namespace_labels(meta.namespace),
             audience_holder=self.audiences.holder(service, reference, ledger),
             ledger=ledger,
-            ledger_digests=ledger_entry.digests if ledger_entry else {},
-            projection=_projection(projection) if projection else None,
+            ledger_digests=self.ledger_digests(service),
+            projection=self.projection(service),
+            brought=self._brought.known(service),
             children={
                 (entry.kind, entry.name): entry.body()
                 for entry in self._cache.owned_by(meta.uid)
@@ -81,17 +92,17 @@ class Gatherer:
             proof=self._verifier.proof(meta.uid),
             proof_due=self._verifier.due(meta.uid, pods),
             proof_running=self._verifier.running(meta.uid),
+            check_due=self._checks.due(meta.uid),
         )
 
-    def reference(self, service: ProtectedService, ledger: Record | None) -> Reference | None:
-        """Which AuthorizationServer the service uses: spec, else what was settled before, else the default."""
+    def reference(self, service: Registrant, ledger: Record | None) -> Reference | None:
+        """Which AuthorizationServer the object uses: spec, else what was settled before, else the default."""
         settled = Reference.parse(ledger.server) if ledger else service.recorded_server
         return service.server or settled or self._settings.default_server
 
-    def server_of(self, service: ProtectedService) -> AuthorizationServer | None:
-        """The AuthorizationServer that the service uses."""
-        entry = self._cache.get(SECRET, self._namespace, secret_name(service.meta.uid))
-        return self.server(self.reference(service, ledger_record(entry.body()) if entry else None))
+    def server_of(self, service: Registrant) -> AuthorizationServer | None:
+        """The AuthorizationServer that the object uses."""
+        return self.server(self.reference(service, self.ledger(service)))
 
     def server(self, reference: Reference | None) -> AuthorizationServer | None:
         """The AuthorizationServer object, as the watch last showed it."""
@@ -108,10 +119,30 @@ class Gatherer:
                 self._audiences.put(service, self.ledger(service))
         return self._audiences
 
-    def ledger(self, service: ProtectedService) -> Record | None:
-        """What the ledger says of this service, secrets left out."""
+    def ledger(self, service: Registrant) -> Record | None:
+        """What the ledger says of this object, secrets left out."""
         entry = self._cache.get(SECRET, self._namespace, secret_name(service.meta.uid))
         return ledger_record(entry.body()) if entry else None
+
+    def ledger_digests(self, service: Registrant) -> Mapping[str, str]:
+        """Digests of the secrets in the ledger, by name."""
+        entry = self._cache.get(SECRET, self._namespace, secret_name(service.meta.uid))
+        return entry.digests if entry else {}
+
+    def namespace_labels(self, name: str) -> Mapping[str, str]:
+        """Labels of a namespace; none while it is not known."""
+        namespace = self._cache.get(NAMESPACE, None, name)
+        return (namespace.body()["metadata"].get("labels") or {}) if namespace else {}
+
+    def projection(self, service: Registrant) -> Projection | None:
+        """The tenant's Secret."""
+        entry = self._cache.get(SECRET, service.meta.namespace, service.credentials_secret)
+        if entry is None:
+            return None
+        metadata = entry.body()["metadata"]
+        return Projection(
+            entry.owner_uid, entry.digests, metadata.get("labels") or {}, metadata.get("annotations") or {}
+        )
 
     def ready_pods(self, service: ProtectedService) -> tuple[Pod, ...]:
         """The pods that serve at this moment."""
@@ -157,20 +188,25 @@ class Audiences:
         self._default = default
         self._claims: dict[tuple[Reference, str], dict[str, _Claim]] = {}
         self._places: dict[str, tuple[Reference, str]] = {}
+        self._askers: dict[tuple[Reference, str], set[Key]] = {}  # ServiceClients that name the audience itself
+        self._asked: dict[Key, tuple[Reference, str]] = {}
 
     def put(self, service: ProtectedService, ledger: Record | None) -> list[Key]:
-        """Take in a service as it is now; returns who may move up because it gave its place up."""
+        """Take in a service as it is now; returns who must look again: who may move up, or asks for its audience."""
         meta = service.meta
         reference = service.server or service.recorded_server or self._default
         place = (reference, service.audience) if reference is not None and service.audience is not None else None
-        freed = self.remove(meta.uid) if self._places.get(meta.uid) != place else []
+        concerned: list[Key] = []
+        if self._places.get(meta.uid) != place:
+            concerned = self.remove(meta.uid)
+            concerned += self._askers.get(place, ()) if place is not None else ()
         if place is not None:
             self._places[meta.uid] = place
             self._claims.setdefault(place, {})[meta.uid] = _claim(service, ledger)
-        return freed
+        return concerned
 
     def remove(self, uid: str) -> list[Key]:
-        """Forget a service; returns who may move up."""
+        """Forget a service; returns who may move up, or asks for its audience."""
         place = self._places.pop(uid, None)
         if place is None:
             return []
@@ -178,7 +214,22 @@ class Audiences:
         del claims[uid]
         if not claims:
             del self._claims[place]
-        return [Key(PROTECTED_SERVICE.kind, claim.namespace, claim.name) for claim in claims.values()]
+        waiting = [Key(PROTECTED_SERVICE.kind, claim.namespace, claim.name) for claim in claims.values()]
+        return [*waiting, *self._askers.get(place, ())]
+
+    def ask(self, key: Key, reference: Reference | None, audience: str | None) -> Reference | None:
+        """Take in that a ServiceClient names this audience (None: none any more); returns the service that holds it."""
+        place = (reference, audience) if reference is not None and audience is not None else None
+        if (before := self._asked.pop(key, None)) is not None:
+            self._askers[before].discard(key)
+            if not self._askers[before]:
+                del self._askers[before]
+        if place is None:
+            return None
+        self._asked[key] = place
+        self._askers.setdefault(place, set()).add(key)
+        holder = min(self._claims.get(place, {}).values(), default=None)
+        return Reference(holder.namespace, holder.name) if holder is not None else None
 
     def holder(self, service: ProtectedService, reference: Reference | None, ledger: Record | None) -> str | None:
         """namespace/name of the service of another namespace that has this audience, if there is one."""
@@ -192,18 +243,13 @@ class Audiences:
 
 def _claim(service: ProtectedService, ledger: Record | None) -> _Claim:
     meta = service.meta
-    holds = ledger is not None and ledger.client_id is not None and ledger.audience == service.audience
+    holds = ledger is not None and ledger.client_id is not None and service.audience in ledger.audiences
     return _Claim(not holds, meta.created, meta.uid, meta.namespace, meta.name)
 
 
 def ledger_record(body: Mapping[str, Any]) -> Record:
     """The record in a ledger Secret as the cache keeps it."""
     return Record.model_validate_json(body["metadata"]["annotations"][ANNOTATION])
-
-
-def _projection(entry: Cached) -> Projection:
-    metadata = entry.body()["metadata"]
-    return Projection(entry.owner_uid, entry.digests, metadata.get("labels") or {}, metadata.get("annotations") or {})
 
 
 def _pod(body: Mapping[str, Any]) -> Pod:

@@ -17,19 +17,22 @@ import kopf
 import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
-from . import observed, settings
+from . import observed, orphans_command, settings
 from .authorization_servers import AuthorizationServers, connect
 from .cache import Cache
+from .client_checks import ClientChecks
 from .cluster import Cluster, NoCluster
 from .events import Recorder
 from .handlers import kopf_settings, make_registry
 from .management import Management
 from .metrics import Metrics
 from .reconcile import Reconcile
-from .registration.registrar import Registrar
+from .registration.deregistrar import Deregistrar
+from .registration.ledger_entries import LedgerEntries
 from .resource import Key, Reference
 from .runtime import Runtime, StartFailed, identify_cluster
 from .settings import BadSettings, Settings
+from .sweep import OrphanSweep
 from .triggers import Triggers, readers_of_secrets
 from .verification import Verifier
 from .work_queue import WorkQueue
@@ -43,14 +46,16 @@ NEVER_BELOW_WARNING: Final = ("kopf", "httpx", "httpcore", "kubernetes", "aiohtt
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console script. Exit codes: 0 asked to stop, 1 could not go on, 2 unusable settings."""
-    _parse(arguments)
+    words = _parse(arguments)
     try:
         config = settings.load()
     except BadSettings as bad:
         for fault in bad.faults:
             print(fault, file=sys.stderr)  # noqa: T201 (a program's refusal to start is for its reader, not for a log)
         sys.exit(2)
-    set_up_logging(config.log_level)
+    set_up_logging(config.log_level if words.command is None else "warning")
+    if words.command == "orphans":
+        sys.exit(uvloop.run(orphans(config, words)))
     sys.exit(uvloop.run(run(config)))
 
 
@@ -71,6 +76,19 @@ async def run(config: Settings) -> int:
         return 1
     logger.info("Stopped")
     return 0
+
+
+async def orphans(config: Settings, words: argparse.Namespace) -> int:
+    """The command of that name; returns the exit code."""
+    try:
+        cluster = await Cluster.connect(Metrics())
+    except NoCluster as failure:
+        logger.error("Cannot look: %s", failure)
+        return 1
+    try:
+        return await orphans_command.Command(cluster, config.namespace, time.time()).run(words)
+    finally:
+        await cluster.close()
 
 
 async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
@@ -112,20 +130,34 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
     closing.push_async_callback(servers.aclose)
     verifier = Verifier(wake, interval=config.verification_interval)
     closing.push_async_callback(verifier.aclose)
-    registrar = Registrar(cluster, cache, config.namespace, uncertain=metrics.registration_uncertain.inc)
-    closing.push_async_callback(registrar.drain)
+    entries = LedgerEntries(cluster, cache, config.namespace, uncertain=metrics.registration_uncertain.inc)
+    closing.push_async_callback(entries.drain)
+    sweep = OrphanSweep(
+        cluster,
+        cache,
+        Deregistrar(entries),
+        events,
+        wake,
+        namespace=config.namespace,
+        deletes=config.orphan_sweep == "delete",
+        interval=config.orphan_sweep_interval,
+        limit=config.orphan_sweep_limit,
+        metrics=metrics,
+    )
     reconcile = Reconcile(
         cluster,
         cache,
         servers,
         verifier,
-        registrar,
+        entries,
         events,
         facts,
+        sweep,
         namespace=config.namespace,
         wake=wake,
         metrics=metrics,
         rollout_concurrency=config.rollout_concurrency,
+        checks=ClientChecks(interval=config.drift_interval, clock=clock),
     )
     runtime = Runtime(
         cluster=cluster,
@@ -160,7 +192,7 @@ def set_up_logging(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _parse(arguments: Sequence[str] | None) -> None:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     variables = [
         f"  {settings.PREFIX}{name.upper()}\n      {' '.join((field.description or '').split())}"
         for name, field in Settings.model_fields.items()
@@ -173,7 +205,9 @@ def _parse(arguments: Sequence[str] | None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=importlib.metadata.version("protectedservice"))
-    parser.parse_args(arguments)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="default: run the operator")
+    orphans_command.add_arguments(commands.add_parser("orphans", help="clients whose object is gone"))
+    return parser.parse_args(arguments)
 
 
 def _start_failure(error: BaseException | None) -> StartFailed | None:

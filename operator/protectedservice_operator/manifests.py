@@ -15,20 +15,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .registrant import Registrant
 from .resource import (
+    ANNOTATION_AUTOSCALED,
     ANNOTATION_DESIRED_HASH,
     COMPONENT_CREDENTIALS,
     COMPONENT_SERVER,
+    CONFIG_MAP,
     GROUP,
+    HORIZONTAL_POD_AUTOSCALER,
     LABEL_COMPONENT,
     LABEL_MANAGED_BY,
     LABEL_NAME,
     LABEL_WATCH,
     MANAGED_BY,
-    PROTECTED_SERVICE,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
     Endpoints,
+    Kind,
     ProtectedService,
+    Upstream,
 )
+from .workload import Autoscaling
 
 Manifest = dict[str, Any]
 
@@ -38,9 +46,12 @@ POLICY_FOLDER: Final = "/etc/protectedservice/policy"
 POLICY_FILE: Final = "policy.yaml"
 CA_FOLDER: Final = "/etc/protectedservice/ca"
 CA_FILE: Final = "ca.crt"
+UPSTREAM_CA_FOLDER: Final = "/etc/protectedservice/upstream-ca"
+TLS_FOLDER: Final = "/etc/protectedservice/tls"
+TLS_FILES: Final = ("tls.crt", "tls.key")  # and keys of a Secret of type kubernetes.io/tls
+WEBHOOK_FOLDER: Final = "/etc/protectedservice/revocation-webhook"
+WEBHOOK_SECRET: Final = "secret"  # noqa: S105 (a file's name, and a key's)
 CREDENTIALS_FOLDER: Final = "/etc/protectedservice/credentials"
-CLIENT_ID: Final = "client_id"  # files in there, and names in the ledger
-CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
 CONTAINER: Final = "resource-server"
 UNPRIVILEGED_USER: Final = 65532  # the images' user; a number, so that runAsNonRoot can be checked
 LAST_CALLS: Final = 5  # seconds between the decision to end a pod and its SIGTERM
@@ -62,11 +73,11 @@ def digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def controller_reference(service: ProtectedService) -> Manifest:
+def controller_reference(service: Registrant) -> Manifest:
     """The ownerReference that every child carries."""
     return {
-        "apiVersion": PROTECTED_SERVICE.api_version,
-        "kind": PROTECTED_SERVICE.kind,
+        "apiVersion": service.kind.api_version,
+        "kind": service.kind.kind,
         "name": service.meta.name,
         "uid": service.meta.uid,
         "controller": True,
@@ -79,7 +90,7 @@ def selector(service: ProtectedService) -> dict[str, str]:
     return {LABEL_NAME: service.meta.name, LABEL_COMPONENT: COMPONENT_SERVER}
 
 
-def labels(service: ProtectedService, component: str = COMPONENT_SERVER) -> dict[str, str]:
+def labels(service: Registrant, component: str = COMPONENT_SERVER) -> dict[str, str]:
     """Labels of every child."""
     return {
         LABEL_NAME: service.meta.name,
@@ -96,19 +107,23 @@ def policy(service: ProtectedService, server: Server) -> Manifest:
     content: Manifest = {"scopes": list(service.scopes), "scopeMatch": service.scope_match}
     if service.audience is not None:
         content["audience"] = service.audience
+    if service.resource is not None:
+        content["resource"] = service.resource
+    if service.rules:
+        content["rules"] = [dict(rule) for rule in service.rules]
     if service.upstream is None:
         content["demo"] = True
     else:
-        upstream = service.upstream
-        content["upstream"] = {
-            "url": f"http://{upstream.name}.{service.meta.namespace}.svc:{upstream.port}",
-            "timeout": service.upstream_timeout,
-        }
+        content["upstream"] = _upstream(service.upstream, service.meta.namespace)
     content["validation"] = {
         "maxRevocationDelay": service.max_revocation_delay,
         "timeout": service.introspection_timeout,
         "retries": service.introspection_retries,
     }
+    if service.serves_stale:
+        content["validation"]["serveStale"] = service.serve_stale
+    if service.webhook_secret is not None:
+        content["validation"]["revocationWebhook"] = {"secretFile": f"{WEBHOOK_FOLDER}/{WEBHOOK_SECRET}"}
     authorization_server: Manifest = {
         "endpoints": {"introspection": server.endpoints.introspection},
         "introspection": {"clientAuthentication": server.introspection_authentication},
@@ -119,6 +134,22 @@ def policy(service: ProtectedService, server: Server) -> Manifest:
     if server.own_authorities:
         authorization_server["tls"] = {"caFile": f"{CA_FOLDER}/{CA_FILE}"}
     content["authorizationServers"] = [authorization_server]
+    return content
+
+
+def _upstream(upstream: Upstream, namespace: str) -> Manifest:
+    """What is as it would be anyhow is left out: pods whose policy means the same need not roll."""
+    content: Manifest = {"url": upstream.url_from(namespace), "timeout": upstream.timeout}
+    if upstream.forward_token:
+        content["forwardToken"] = True
+    if upstream.identity_headers is not None:
+        content["identityHeaders"] = dict(upstream.identity_headers)
+    if upstream.tls is not None:
+        content["tls"] = {}
+        if upstream.tls.ca_bundle is not None:
+            content["tls"]["caFile"] = f"{UPSTREAM_CA_FOLDER}/{CA_FILE}"
+        if upstream.tls.server_name is not None:
+            content["tls"]["serverName"] = upstream.tls.server_name
     return content
 
 
@@ -160,19 +191,12 @@ def service_account(service: ProtectedService) -> Manifest:
     )
 
 
-def credentials_keys(service: ProtectedService) -> dict[str, str]:
-    """Keys of the tenant's Secret, and the file of the resource server that each becomes."""
-    return {service.client_id_key: CLIENT_ID, service.client_secret_key: CLIENT_SECRET}
-
-
-def credentials_secret(
-    service: ProtectedService, client_id: str, client_secret: str, keys: Mapping[str, str] | None = None
-) -> Manifest:
+def credentials_secret(service: Registrant, values: Mapping[str, str], keys: Mapping[str, str]) -> Manifest:
     """The tenant's projection of the ledger: id and secret, nothing that manages the client.
 
-    `keys`: those of `credentials_keys` and, while pods still read them, older ones.
+    `values`: these by name, and of a caller what else it needs. `keys`: those of `credentials_keys` and, while pods
+    still read them, older ones; each has its value.
     """
-    values = {CLIENT_ID: client_id, CLIENT_SECRET: client_secret}
     # The desired-hash is that of the metadata only: a digest of a secret in an annotation would be one more place that
     # knows about it. The cache compares digests of the values themselves.
     return {
@@ -180,14 +204,11 @@ def credentials_secret(
         "kind": "Secret",
         "metadata": credentials_metadata(service),
         "type": "Opaque",
-        "data": {
-            key: base64.b64encode(values[name].encode()).decode()
-            for key, name in (keys or credentials_keys(service)).items()
-        },
+        "data": {key: base64.b64encode(values[name].encode()).decode() for key, name in keys.items()},
     }
 
 
-def credentials_metadata(service: ProtectedService) -> Manifest:
+def credentials_metadata(service: Registrant) -> Manifest:
     """Metadata of the tenant's Secret; known without knowing any credential."""
     metadata = _metadata(service, service.credentials_secret, COMPONENT_CREDENTIALS)
     metadata["labels"] = {**service.credentials_labels, **metadata["labels"], LABEL_WATCH: "true"}
@@ -220,17 +241,28 @@ def deployment(
     """The resource server. A changed policy or client changes the template and so rolls the pods."""
     pod = _pod_spec(service, image, config_map_name)
     if own_authorities:
-        items = [{"key": CA_FILE, "path": CA_FILE}]
-        source = {"name": service.ca_name, "defaultMode": 0o444, "items": items}
-        pod["volumes"].append({"name": "ca", "configMap": source})
-        pod["containers"][0]["volumeMounts"].append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+        _mount(pod, "ca", CA_FOLDER, CONFIG_MAP, service.ca_name, {CA_FILE: CA_FILE})
+    tls = service.upstream.tls if service.upstream is not None else None
+    if tls is not None and tls.ca_bundle is not None:
+        bundle = tls.ca_bundle
+        _mount(pod, "upstream-ca", UPSTREAM_CA_FOLDER, bundle.kind, bundle.name, {bundle.key: CA_FILE})
+    if service.webhook_secret is not None:
+        files = {WEBHOOK_SECRET: WEBHOOK_SECRET}
+        _mount(pod, "revocation-webhook", WEBHOOK_FOLDER, SECRET, service.webhook_secret, files)
+    if service.workload.tls_secret is not None:
+        _mount(pod, "tls", TLS_FOLDER, SECRET, service.workload.tls_secret, {file: file for file in TLS_FILES})
+        pod["containers"][0]["env"].append({"name": "PROTECTEDSERVICE_TLS", "value": TLS_FOLDER})
+    metadata = _metadata(service, service.child_name)
+    replicas: Manifest = {"replicas": service.replicas}
+    if service.workload.autoscaling is not None:
+        metadata["annotations"], replicas = {ANNOTATION_AUTOSCALED: "true"}, {}
     return _finished(
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": _metadata(service, service.child_name),
+            "metadata": metadata,
             "spec": {
-                "replicas": service.replicas,
+                **replicas,
                 "revisionHistoryLimit": 2,
                 "selector": {"matchLabels": selector(service)},
                 # Never fewer than declared: with one replica, the new pod serves before the old one goes.
@@ -248,6 +280,40 @@ def deployment(
     )
 
 
+def horizontal_pod_autoscaler(service: ProtectedService, autoscaling: Autoscaling) -> Manifest:
+    """Who says how many pods there are."""
+    target = {"type": "Utilization", "averageUtilization": autoscaling.cpu_utilization}
+    return _finished(
+        {
+            "apiVersion": HORIZONTAL_POD_AUTOSCALER.api_version,
+            "kind": HORIZONTAL_POD_AUTOSCALER.kind,
+            "metadata": _metadata(service, service.child_name),
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.child_name},
+                "minReplicas": autoscaling.least,
+                "maxReplicas": autoscaling.most,
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+            },
+        }
+    )
+
+
+def pod_disruption_budget(service: ProtectedService, budget: Mapping[str, Any]) -> Manifest:
+    """How many pods evictions must leave. A pod that is not ready serves nobody: it may always go."""
+    return _finished(
+        {
+            "apiVersion": POD_DISRUPTION_BUDGET.api_version,
+            "kind": POD_DISRUPTION_BUDGET.kind,
+            "metadata": _metadata(service, service.child_name),
+            "spec": {
+                **budget,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": selector(service)},
+            },
+        }
+    )
+
+
 def template_hash(deployment_manifest: Mapping[str, Any]) -> str:
     """Which proof a pod needs: equal iff policy, client, image and the rest of the pod's template are equal."""
     return digest(deployment_manifest["spec"]["template"])
@@ -257,10 +323,10 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
     secret = {
         "secretName": service.credentials_secret,
         "defaultMode": 0o440,
-        "items": [{"key": key, "path": file} for key, file in credentials_keys(service).items()],
+        "items": [{"key": key, "path": file} for key, file in service.credentials_keys.items()],
     }
     spec: Manifest = {
-        "serviceAccountName": service.child_name,
+        "serviceAccountName": service.workload.service_account or service.child_name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": DRAIN_SECONDS,
@@ -277,9 +343,21 @@ def _pod_spec(service: ProtectedService, image: str, config_map_name: str) -> Ma
             {"name": "credentials", "secret": secret},
         ],
     }
+    spec |= service.workload.scheduling(selector(service))
     if service.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in service.image_pull_secrets]
     return spec
+
+
+def _mount(pod: Manifest, volume: str, folder: str, kind: Kind, name: str, files: Mapping[str, str]) -> None:
+    """Add keys of a Secret or ConfigMap of the pod's namespace as files; kubelet follows its changes."""
+    items = [{"key": key, "path": file} for key, file in files.items()]
+    if kind is SECRET:
+        source: Manifest = {"secret": {"secretName": name, "defaultMode": 0o440, "items": items}}
+    else:
+        source = {"configMap": {"name": name, "defaultMode": 0o444, "items": items}}
+    pod["volumes"].append({"name": volume, **source})
+    pod["containers"][0]["volumeMounts"].append({"name": volume, "mountPath": folder, "readOnly": True})
 
 
 def _container(service: ProtectedService, image: str) -> Manifest:
@@ -321,7 +399,7 @@ def _container(service: ProtectedService, image: str) -> Manifest:
     }
 
 
-def _metadata(service: ProtectedService, name: str, component: str = COMPONENT_SERVER) -> Manifest:
+def _metadata(service: Registrant, name: str, component: str = COMPONENT_SERVER) -> Manifest:
     return {
         "name": name,
         "namespace": service.meta.namespace,

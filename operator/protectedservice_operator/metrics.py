@@ -59,6 +59,9 @@ class Metrics:
         self.registration_uncertain = self._counter(
             "registration_uncertain", "Attempts that may have left a client behind at the authorization server."
         )
+        self.orphans = self._gauge(
+            "orphans", "Clients in the ledger whose object is gone, at the last sweep, by what can be done.", "fate"
+        )
         self.verifications = self._counter("verifications", "Live 401/200/401 proofs by result.", "result")
 
     def observe(self, gauge: Gauge, read: Callable[[], float]) -> None:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from . import manifests, reasons
 from .drift import differs
 from .errors import Outcome
-from .proof import Pod, Proof
+from .proof import Pod, Proof, Verdict
+from .registrant import Registrant
 from .registration.driver import ClientMetadata
-from .registration.ledger import Record
+from .registration.ledger import Record, Role, State
 from .registration.names import client_name, tag
 from .resource import (
+    CLIENT_ID,
+    CLIENT_SECRET,
     CONFIG_MAP,
     DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    POD_DISRUPTION_BUDGET,
     SERVICE,
     SERVICE_ACCOUNT,
     AuthorizationServer,
     Kind,
     ProtectedService,
     Reference,
+    RegistrationKind,
     find_condition,
 )
+
+# How long a server that honours Idempotency-Key is trusted to remember it (design: 24 h).
+IDEMPOTENCY_WINDOW: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +60,81 @@ class Projection:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """What a service brings for its client: digests of values, never a secret; or why that cannot be used."""
+
+    fault: str | None = None
+    client_id: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)  # of client_id and client_secret
+    taken: bool = False  # another object's client has this id
+
+
+class ObservedClient(Protocol):
+    """What a plan about a client may look at, whatever `service` is: a service that is called, or one that calls."""
+
+    @property
+    def service(self) -> Registrant: ...
+
+    @property
+    def reference(self) -> Reference | None:
+        """The AuthorizationServer that the object is to use."""
+
+    @property
+    def server(self) -> AuthorizationServer | None: ...
+
+    @property
+    def unreachable(self) -> Outcome | None: ...
+
+    @property
+    def refused(self) -> Outcome | None: ...
+
+    @property
+    def namespace_labels(self) -> Mapping[str, str]: ...
+
+    @property
+    def ledger(self) -> Record | None: ...
+
+    @property
+    def ledger_digests(self) -> Mapping[str, str]: ...
+
+    @property
+    def projection(self) -> Projection | None: ...
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """That the client is to have."""
+
+    @property
+    def refused_scopes(self) -> tuple[str, ...]:
+        """That it asks for and that its AuthorizationServer does not let its namespace ask for."""
+
+    @property
+    def brought(self) -> Brought | None:
+        """What the object brings for its client, where it does."""
+
+    @property
+    def audiences(self) -> tuple[str, ...]: ...
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Ids of clients that must be able to introspect its tokens."""
+
+    @property
+    def barred(self) -> bool:
+        """Whether what is asked for is such that there can be no client."""
+
+    @property
+    def retains_client(self) -> bool:
+        """Whether its client stays when the object goes."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the tenant's Secret holds beside the credentials, by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """All that a plan may look at."""
+    """All that a plan for a ProtectedService may look at."""
 
     service: ProtectedService
     reference: Reference | None = None  # the AuthorizationServer that this service is to use
@@ -64,25 +147,94 @@ class Observed:
     ledger: Record | None = None
     ledger_digests: Mapping[str, str] = field(default_factory=dict)
     projection: Projection | None = None
+    brought: Brought | None = None  # where the service brings its credentials
     children: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)  # owned by this service
     pods: tuple[Pod, ...] = ()
     mounted_config_maps: frozenset[str] = frozenset()
     proof: Proof | None = None
     proof_due: bool = False  # time, or a pod that has not been proved
     proof_running: bool = False
+    check_due: bool = False  # it is time to look at the client at the server
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was worked out already
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """That the client is to have: those of spec that it may have."""
+        refused = self.refused_scopes
+        return tuple(scope for scope in self.service.scopes if scope not in refused)
 
-def wanted_metadata(observed: Observed, settings: Settings, attempt8: str) -> ClientMetadata:
-    """What the authorization server is to hold about the service's client."""
+    @property
+    def refused_scopes(self) -> tuple[str, ...]:
+        """Those of spec that the AuthorizationServer does not let this namespace ask for."""
+        if self.server is None:
+            return ()
+        return self.server.refused_scopes(self.service.scopes, self.service.meta.namespace, self.namespace_labels)
+
+    @property
+    def is_to_be_narrowed(self) -> bool:
+        """Whether there is a client that keeps some of spec's scopes and loses the others."""
+        record = self.ledger
+        if record is None or record.client_id is None or record.state in (State.DELETING, State.ORPHANED):
+            return False
+        return bool(self.refused_scopes) and bool(self.scopes)
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """That the client's tokens may be meant for. What somebody else holds is not asked for, whatever changes."""
+        if self.audience_holder is not None:
+            return () if self.ledger is None else self.ledger.audiences
+        return () if self.service.audience is None else (self.service.audience,)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Ids of clients that must be able to introspect its tokens."""
+        return ()
+
+    @property
+    def barred(self) -> bool:
+        """Whether what is asked for is such that there can be no client."""
+        ungranted = bool(self.refused_scopes) and not self.is_to_be_narrowed
+        return self.audience_holder is not None or upstream_is_itself(self.service) or ungranted
+
+    @property
+    def retains_client(self) -> bool:
+        """Whether its client stays when the object goes: never with what it may not have any more."""
+        allowed = self.server is None or self.server.allows(self.service.meta.namespace, self.namespace_labels)
+        return self.service.retains_client and allowed and not self.refused_scopes
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The credentials Secret holds credentials alone."""
+        return {}
+
+
+def wanted_metadata(observed: ObservedClient, settings: Settings, attempt8: str) -> ClientMetadata:
+    """What the authorization server is to hold about the object's client."""
     service, meta = observed.service, observed.service.meta
     mark = tag(settings.cluster_id, meta.namespace, meta.name, meta.uid, attempt8)
     metadata = ClientMetadata(
-        client_name(service.client_display_name, mark), service.scopes, service.audience, tag=mark
+        client_name(service.client_display_name, mark),
+        observed.scopes,
+        observed.audiences,
+        tag=mark,
+        peers=observed.peers,
     )
     if observed.server is None:
         return metadata
+    if observed.server.registration is RegistrationKind.NONE:
+        return ClientMetadata(mark, (), tag=mark)  # the client is as it is: nothing of spec is told to the server
+    if observed.server.names_introspectors:
+        metadata = replace(metadata, peers=(*metadata.peers, *_peers(observed.ledger, attempt8)))
     return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
+
+
+def _peers(record: Record | None, attempt8: str) -> tuple[str, ...]:
+    """During a rotation each client is to introspect the other's tokens; `attempt8` tells which one is meant."""
+    if record is None or record.client_id is None:
+        return ()
+    if attempt8 == record.tag_attempt:
+        return () if record.second is None or record.second.role is Role.SURPLUS else (record.second.client_id,)
+    return (record.client_id,) if record.state in (State.REGISTERED, State.ROTATING) else ()
 
 
 def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mapping[str, Any]]] | None:
@@ -97,7 +249,12 @@ def wanted_children(observed: Observed, settings: Settings) -> list[tuple[Kind, 
     return found
 
 
-def server_changed(observed: Observed) -> bool:
+def upstream_is_itself(service: ProtectedService) -> bool:
+    """Whether requests would go round in a circle."""
+    return service.upstream is not None and service.upstream.is_service(service.child_name, service.meta.namespace)
+
+
+def server_changed(observed: ObservedClient) -> bool:
     """Whether the AuthorizationServer object now names another server than the one that made our client."""
     record, endpoints = observed.ledger, observed.server.published_endpoints if observed.server else None
     if record is None or record.registration_endpoint is None or endpoints is None or endpoints.registration is None:
@@ -115,7 +272,7 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     endpoints = server.published_endpoints if server else None
     if server is None or endpoints is None or record is None or record.client_id is None or server_changed(observed):
         return None
-    if observed.service.upstream is not None and observed.service.upstream.name == observed.service.child_name:
+    if upstream_is_itself(observed.service):
         return None
     service, own = observed.service, server.ca_bundle is not None
     if own and observed.ca_bundle is None and (CONFIG_MAP, service.ca_name) not in observed.children:
@@ -128,12 +285,16 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
     deployment = manifests.deployment(service, settings.server_image, name, client_id, own_authorities=own)
     # Certificates that cannot be read now leave those in force that were copied before.
     authorities = [] if observed.ca_bundle is None else [manifests.ca_config_map(service, observed.ca_bundle)]
+    account, budget = service.workload.service_account, service.workload.disruption_budget
+    scaling = service.workload.autoscaling
     return [
         (CONFIG_MAP, policy),
         *((CONFIG_MAP, manifest) for manifest in authorities),
-        (SERVICE_ACCOUNT, manifests.service_account(service)),
+        *([(SERVICE_ACCOUNT, manifests.service_account(service))] if account is None else []),
         (DEPLOYMENT, deployment),
         (SERVICE, manifests.service(service)),
+        *([(HORIZONTAL_POD_AUTOSCALER, manifests.horizontal_pod_autoscaler(service, scaling))] if scaling else []),
+        *([(POD_DISRUPTION_BUDGET, manifests.pod_disruption_budget(service, budget))] if budget is not None else []),
     ]
 
 
@@ -151,7 +312,7 @@ def projected_keys(observed: Observed, settings: Settings) -> dict[str, str]:
     Changed keys are first added: until this generation's pods, and no others, are available, some pod may still be
     made from a template that mounts the old ones, so that every key stays that holds one of our values.
     """
-    wanted, projection = manifests.credentials_keys(observed.service), observed.projection
+    wanted, projection = observed.service.credentials_keys, observed.projection
     if projection is None or workload_available(observed, settings):
         return wanted
     names = {digest: name for name, digest in observed.ledger_digests.items() if name in wanted.values()}
@@ -161,20 +322,32 @@ def projected_keys(observed: Observed, settings: Settings) -> dict[str, str]:
 
 def projected(observed: Observed, settings: Settings) -> bool:
     """Whether the tenant's Secret says what the ledger says, and is ours."""
+    return projects(observed, projected_keys(observed, settings))
+
+
+def projects(observed: ObservedClient, keys: Mapping[str, str]) -> bool:
+    """Whether the tenant's Secret is ours, and holds under these keys alone what the ledger and the facts say."""
     projection, ledger = observed.projection, observed.ledger_digests
+    if observed.service.brings_credentials:
+        brought = observed.brought
+        return (
+            brought is not None
+            and brought.fault is None
+            and all(brought.digests[name] == ledger.get(name) for name in (CLIENT_ID, CLIENT_SECRET))
+        )
+    values = {**{name: hashlib.sha256(fact.encode()).hexdigest() for name, fact in observed.facts.items()}, **ledger}
     metadata = manifests.credentials_metadata(observed.service)
     return (
         projection is not None
         and projection.owner_uid == observed.service.meta.uid
         and projection.labels.items() >= metadata["labels"].items()
         and projection.annotations.items() >= metadata["annotations"].items()
-        and ledger.keys() >= {manifests.CLIENT_ID, manifests.CLIENT_SECRET}
-        and dict(projection.digests)
-        == {key: ledger.get(name) for key, name in projected_keys(observed, settings).items()}
+        and ledger.keys() >= {CLIENT_ID, CLIENT_SECRET}
+        and dict(projection.digests) == {key: values.get(name) for key, name in keys.items()}
     )
 
 
-def has_client(observed: Observed) -> bool:
+def has_client(observed: ObservedClient) -> bool:
     return observed.ledger is not None and observed.ledger.client_id is not None
 
 
@@ -187,14 +360,33 @@ def proved_template(observed: Observed) -> str | None:
     return hash_
 
 
+def proved(observed: Observed, settings: Settings) -> bool:
+    """Whether the wanted template was shown to work, or nobody is to show that."""
+    if not settings.verification or observed.service.scaled_to_zero:
+        return True
+    template, proof = wanted_template(observed, settings), observed.proof
+    if template is None:
+        return False
+    if proof is not None and proof.template == template and proof.verdict is not Verdict.INCONCLUSIVE:
+        return proof.verdict in (Verdict.PROVED, Verdict.REVOCATION_NOT_PROVED)
+    return proved_template(observed) == template
+
+
 def rolled_out(observed: Observed) -> bool:
-    """Whether the Deployment's own status says that its current template runs on all replicas and on nothing else."""
+    """Whether the Deployment's own status says that its current template runs on all replicas and on nothing else.
+
+    Of an autoscaled one, that the least number of them serves: more may be on their way at any time.
+    """
     live = observed.children.get((DEPLOYMENT, observed.service.child_name))
     if live is None:
         return False
     now, want = live.get("status") or {}, observed.service.replicas
     seen = now.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     counts = (now.get("updatedReplicas", 0), now.get("replicas", 0), now.get("availableReplicas", 0))
+    scaling = observed.service.workload.autoscaling
+    if scaling is not None:
+        least: int = min(scaling.least, live["spec"].get("replicas", 1))
+        return bool(seen and counts[0] == counts[1] and counts[2] >= least > 0)
     return seen and counts == (want, want, want)
 
 
@@ -206,3 +398,10 @@ def workload_available(observed: Observed, settings: Settings) -> bool:
         return False
     manifest = next(manifest for kind, manifest in wanted if kind is DEPLOYMENT)
     return not differs(manifest, live) and rolled_out(observed)
+
+
+def is_repeatable(server: AuthorizationServer | None, age: float) -> bool:
+    """Whether an interrupted registration of this age can be sent again without making a second client."""
+    if server is None:
+        return False
+    return server.chooses_client_ids or (server.idempotency_honoured and age < IDEMPOTENCY_WINDOW)

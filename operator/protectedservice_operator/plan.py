@@ -5,188 +5,95 @@ by the next one, from what is written in the cluster. Each check below reads as 
 prerequisites and returns a `Step` to take, a `Blocked` that says who must act, or None when its sentence is false.
 
     resolve ── finalizer ── register ── (update) ── project ── workload ── prove
-                                 └ deletion: unregister ── forget ── release      or: retain ── disown ── release
+
+What to do for one that is being deleted stands in `plan_deletion.py`, for another client in the place of the one in use
+in `plan_rotation.py`, for one whose AuthorizationServer serves it no more in `plan_withdrawal.py`, for one that brings
+its credentials in `plan_brought.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from . import reasons
+from . import plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons
 from .drift import differences, intruders
-from .errors import AdministratorMustAct, Outcome, ServerUnavailable, UserMustEdit, Wait
+from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
     Observed,
+    ObservedClient,
     Settings,
     has_client,
+    is_repeatable,
     projected,
     projected_keys,
     proved_template,
     server_changed,
+    upstream_is_itself,
     wanted_children,
     wanted_metadata,
     wanted_template,
     workload_available,
 )
 from .registration.driver import ClientMetadata
-from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, Record, State
+from .registration.ledger import Record, State
 from .resource import (
     ANNOTATION_DESIRED_HASH,
     CONFIG_MAP,
     FINALIZER,
+    HORIZONTAL_POD_AUTOSCALER,
+    POD_DISRUPTION_BUDGET,
     Kind,
     find_condition,
-    timestamp,
 )
+from .steps import (
+    AddFinalizer,
+    Apply,
+    Blocked,
+    Check,
+    ClientCheck,
+    Evict,
+    Project,
+    Prove,
+    Prune,
+    Register,
+    Step,
+    Update,
+)
+
+Seen = TypeVar("Seen", bound=ObservedClient)
 
 # How long an interrupted attempt at a server without Idempotency-Key is left to rest: the POST's deadline is 10 s, so
 # that after 60 s nothing of it can still arrive (design: an open intent).
 INTENT_REST: Final = 60.0
-# How long a server that honours Idempotency-Key is trusted to remember it (design: 24 h).
-IDEMPOTENCY_WINDOW: Final = 24 * 3600.0
 # How long a server's no to the same metadata is believed; a server may learn a scope without telling us.
 REFUSAL_HOLDS: Final = 3600.0
 ADMINISTRATOR_RETRY: Final = 60.0
 # Old policies kept beside the one in use: enough for one rollback of a Deployment.
 KEPT_CONFIG_MAPS: Final = 2
-
-
-# --- steps -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One effect. `phase` is the condition type that tells about it, `why` what is logged."""
-
-    phase: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class AddFinalizer(Step):
-    """Hold the object until its client is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Register(Step):
-    """Open an intent in the ledger, register, store. `attempt` continues an interrupted intent with the same key."""
-
-    attempt: str | None = None
-    abandoned: bool = False  # an older intent is given up: count it as uncertain
-
-
-@dataclass(frozen=True, slots=True)
-class Update(Step):
-    """Replace the client's metadata at the server (RFC 7592 section 2.2)."""
-
-    metadata: ClientMetadata  # of a new intent; an interrupted one repeats what the ledger says it sent
-    attempt: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Project(Step):
-    """Write the tenant's Secret from the ledger."""
-
-    keys: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Apply(Step):
-    """Server-side apply of a child. `repair`: it was as wanted before, somebody changed or removed it.
-
-    `differences` are the paths of what was changed, if anything is there at all.
-    """
-
-    kind: Kind
-    manifest: Mapping[str, Any] = field(compare=False)
-    repair: bool = False
-    differences: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Evict(Step):
-    """Remove what somebody else put into closed lists of ours."""
-
-    kind: Kind
-    name: str
-    resource_version: str
-    pointers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Prune(Step):
-    """Delete a policy ConfigMap that nothing uses any more."""
-
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Prove(Step):
-    """Schedule the live proof of this template."""
-
-    template: str
-
-
-@dataclass(frozen=True, slots=True)
-class StartDeletion(Step):
-    """Write down that the client is about to be deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unregister(Step):
-    """Delete the client at the server, then the ledger entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retain(Step):
-    """Write down that the client stays registered."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveBehind(Step):
-    """Let go of a client that its server cannot delete. Counted as uncertain; nothing is asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon(Step):
-    """Give up an intent that cannot be continued: nothing is known to delete. Counted as uncertain."""
-
-
-@dataclass(frozen=True, slots=True)
-class Discard(Step):
-    """Drop a ledger entry that never had a client."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release(Step):
-    """Take the finalizer off."""
-
-    orphaned: bool = False  # past the deadline: the ledger entry stays behind
-    disown: bool = False  # leave the credentials Secret behind first, without an owner
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """Nothing can be done for this phase now; the outcome says who must act."""
-
-    phase: str
-    outcome: Outcome
-
-
-Check = Callable[[Observed, Settings, float], "Step | Blocked | None"]
+# Kinds of children that are deleted when spec wants them no more.
+_OPTIONAL: Final = (HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET)
 
 
 def next_step(observed: Observed, settings: Settings, now: float, settled: Iterable[str] = ()) -> Step | Blocked | None:
     """The first thing that is not as it should be, leaving out the phases that were settled in this pass.
 
-    Of a suspended service only its deletion.
+    Of a suspended service only its deletion, and the end of a client that it may not have any more.
     """
     if observed.service.at_rest:
-        return None
-    checks = _DELETION if observed.service.meta.deletion_timestamp else _CHECKS
+        return first(_CHECKS_AT_REST, observed, settings, now, settled)
+    checks = plan_deletion.CHECKS if observed.service.meta.deletion_timestamp else _CHECKS
+    return first(checks, observed, settings, now, settled)
+
+
+def first(
+    checks: Iterable[Callable[[Seen, Settings, float], Step | Blocked | None]],
+    observed: Seen,
+    settings: Settings,
+    now: float,
+    settled: Iterable[str] = (),
+) -> Step | Blocked | None:
+    """What the first check finds that is not settled yet."""
     done = frozenset(settled)
     for check in checks:
         found = check(observed, settings, now)
@@ -198,7 +105,7 @@ def next_step(observed: Observed, settings: Settings, now: float, settled: Itera
 # --- checks of a living service --------------------------------------------------------------------------------------
 
 
-def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+def server_unresolved(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     phase, reference = reasons.AUTHORIZATION_SERVER_READY, observed.reference
     if reference is None:
         text = (
@@ -218,17 +125,16 @@ def _server_unresolved(observed: Observed, settings: Settings, now: float) -> Bl
     if not observed.server.allows(observed.service.meta.namespace, observed.namespace_labels):
         text = (
             f"AuthorizationServer {reference} does not allow namespace {observed.service.meta.namespace}; "
-            "ask its owner to extend spec.allowedNamespaces"
+            f"ask its owner to extend spec.allowedNamespaces{plan_withdrawal.fate(observed)}"
         )
         return Blocked(phase, AdministratorMustAct(reasons.NOT_ALLOWED, text))
     return None
 
 
 def _upstream_is_the_service_itself(observed: Observed, settings: Settings, now: float) -> Blocked | None:
-    upstream = observed.service.upstream
-    if upstream is None or upstream.name != observed.service.child_name:
+    if not upstream_is_itself(observed.service):
         return None
-    text = f"spec.upstream.service.name {upstream.name} is the protected Service itself; name the Service behind it"
+    text = f"spec.upstream names {observed.service.child_name}, the protected Service itself; name the one behind it"
     return Blocked(reasons.WORKLOAD_AVAILABLE, UserMustEdit(reasons.UPSTREAM_IS_ITSELF, text))
 
 
@@ -242,31 +148,44 @@ def _audience_taken(observed: Observed, settings: Settings, now: float) -> Block
     return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.AUDIENCE_TAKEN, text))
 
 
-def _finalizer_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
+def scope_not_allowed(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
+    """Comes after the client was narrowed to what it may have: what was withdrawn is withdrawn, told or not."""
+    refused = observed.refused_scopes
+    if not refused:
+        return None
+    text = (
+        f"AuthorizationServer {observed.reference} does not let namespace {observed.service.meta.namespace} ask for "
+        f"scope {', '.join(refused)}; edit the scopes, or ask its owner to extend spec.allowedScopes"
+        f"{plan_withdrawal.fate(observed)}"
+    )
+    return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.SCOPE_NOT_ALLOWED, text))
+
+
+def _finalizer_missing(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     if FINALIZER in observed.service.meta.finalizers or not _may_register(observed, settings):
         return None
     return AddFinalizer(reasons.CLIENT_REGISTERED, "the object must wait for its client when it is deleted")
 
 
-def _client_unregistered(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def _client_unregistered(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """No client yet, or an attempt at one that was interrupted."""
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if not _may_register(observed, settings) or (
-        record is not None and record.state not in (State.REGISTERING, State.IDLE)
+        record is not None and record.state not in (State.REGISTERING, State.IDLE, State.ORPHANED)
     ):
         return None
     obstacle = observed.unreachable or observed.refused
     if obstacle is not None:
         return Blocked(phase, obstacle)
     if record is None:
-        return Register(phase, "the service has no client")
-    if record.state is State.IDLE:
+        return Register(phase, "there is no client")
+    if record.state in (State.IDLE, State.ORPHANED):
         wanted = wanted_metadata(observed, settings, record.tag_attempt)
-        if (refusal := _refusal_in_force(record, wanted, now)) is not None:
+        if (refusal := _refusal_in_force(observed, record, wanted, now)) is not None:
             return Blocked(phase, refusal)
         return Register(phase, "the service's client is to be made anew")
     age = now - record.attempt_started
-    if _is_repeatable(observed, age):
+    if is_repeatable(observed.server, age):
         return Register(phase, "a registration was interrupted", attempt=record.attempt)
     if age < INTENT_REST:
         text = (
@@ -276,42 +195,69 @@ def _client_unregistered(observed: Observed, settings: Settings, now: float) -> 
     return Register(phase, "an interrupted registration is given up", abandoned=True)
 
 
-def _server_changed(observed: Observed, settings: Settings, now: float) -> Blocked | None:
+def _server_changed(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     """The client lives elsewhere: its handle and its secret are nothing to the server that is named now."""
     if not server_changed(observed) or observed.ledger is None:
         return None
     text = (
         f"AuthorizationServer {observed.ledger.server} now names another server than the one that made client "
-        f"{observed.ledger.client_id}; name the old one again, or delete this ProtectedService and apply it anew"
+        f"{observed.ledger.client_id}; name the old one again, or delete this {observed.service.kind} and apply it anew"
     )
     return Blocked(reasons.CLIENT_REGISTERED, AdministratorMustAct(reasons.SERVER_CHANGED, text))
 
 
-def _client_outdated(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+def client_outdated(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
+    return _update(observed, settings, now, permitted=_may_register(observed, settings))
+
+
+def _scope_outlives_permission(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
+    """A client that keeps some of its scopes loses the others, whatever else of its spec is in the way."""
+    if not observed.is_to_be_narrowed or server_changed(observed):
+        return None
+    found = _update(observed, settings, now, permitted=bool(plan_withdrawal.permitted(observed, settings)))
+    return found if isinstance(found, Step) else None
+
+
+def _update(observed: ObservedClient, settings: Settings, now: float, *, permitted: bool) -> Step | Blocked | None:
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
     if record is None or record.client_id is None or record.state not in (State.REGISTERED, State.UPDATING):
         return None
     metadata = wanted_metadata(observed, settings, record.tag_attempt)
-    if record.state is State.REGISTERED and record.metadata_digest == metadata.digest():
+    other_secret = plan_brought.secret_changed(observed)
+    if record.state is State.REGISTERED and record.metadata_digest == metadata.digest() and not other_secret:
         return None if record.fault is None else Blocked(phase, UserMustEdit(record.fault.reason, record.fault.message))
-    if not _may_register(observed, settings):
+    if not permitted:
         return None
-    if record.state is State.REGISTERED and (refusal := _refusal_in_force(record, metadata, now)) is not None:
+    if record.state is State.REGISTERED and (refusal := _refusal_in_force(observed, record, metadata, now)) is not None:
         return Blocked(phase, refusal)
     if observed.unreachable is not None:
         return Blocked(phase, observed.unreachable)
     attempt = record.attempt if record.state is State.UPDATING else None
-    return Update(phase, "the client's metadata differ from spec", metadata, attempt=attempt)
+    why = "the client's metadata differ from spec" if not other_secret else "another secret is brought"
+    return Update(phase, why, metadata, attempt=attempt, brought=other_secret)
 
 
 def _projection_differs(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
-    if not has_client(observed) or projected(observed, settings):
+    if not has_client(observed) or projected(observed, settings) or observed.service.brings_credentials:
         return None
     if "client_secret" not in observed.ledger_digests:
         text = "the authorization server gave the client no secret; see ClientRegistered"
         return Blocked(reasons.CREDENTIALS_READY, UserMustEdit(reasons.INVALID_CLIENT_METADATA, text))
     keys = projected_keys(observed, settings)
     return Project(reasons.CREDENTIALS_READY, "the credentials Secret differs from the ledger", keys)
+
+
+def _child_unwanted(observed: Observed, settings: Settings, now: float) -> Step | None:
+    """A child of a kind that spec wanted once. Before the rest is applied: it might work against it."""
+    wanted = wanted_children(observed, settings)
+    if wanted is None:
+        return None
+    kinds = {kind for kind, _ in wanted}
+    for (kind, name), body in observed.children.items():
+        if kind in _OPTIONAL and kind not in kinds:
+            why = f"spec wants no {kind} any more"
+            return Prune(reasons.WORKLOAD_AVAILABLE, why, kind, name, body["metadata"]["uid"])
+    return None
 
 
 def _workload_differs(observed: Observed, settings: Settings, now: float) -> Step | None:
@@ -330,9 +276,8 @@ def _workload_differs(observed: Observed, settings: Settings, now: float) -> Ste
             return Apply(reasons.WORKLOAD_AVAILABLE, why, kind, manifest, repair, changed)
         strangers = intruders(manifest, live)
         if strangers:
-            version = live["metadata"]["resourceVersion"]
             why = f"{kind} {name} holds what is not ours: {', '.join(strangers)}"
-            return Evict(reasons.WORKLOAD_AVAILABLE, why, kind, name, version, tuple(strangers))
+            return Evict(reasons.WORKLOAD_AVAILABLE, why, kind, name, tuple(strangers))
     return None
 
 
@@ -346,7 +291,7 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
     named = observed.server is not None and observed.server.ca_bundle is not None
     if authorities is not None and not named and observed.service.ca_name not in observed.mounted_config_maps:
         uid, why = authorities["metadata"]["uid"], "the AuthorizationServer names no certificates any more"
-        return Prune(reasons.WORKLOAD_AVAILABLE, why, observed.service.ca_name, uid)
+        return Prune(reasons.WORKLOAD_AVAILABLE, why, CONFIG_MAP, observed.service.ca_name, uid)
     old = sorted(
         (
             (body["metadata"]["creationTimestamp"], name, body["metadata"]["uid"])
@@ -357,15 +302,17 @@ def _old_policy_unused(observed: Observed, settings: Settings, now: float) -> St
     )
     for _, name, uid in old[KEPT_CONFIG_MAPS - 1 :]:
         if name not in observed.mounted_config_maps:
-            return Prune(reasons.WORKLOAD_AVAILABLE, f"policy {name} is used by nothing", name, uid)
+            return Prune(reasons.WORKLOAD_AVAILABLE, f"policy {name} is used by nothing", CONFIG_MAP, name, uid)
     return None
 
 
 def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step | None:
     template = wanted_template(observed, settings)
-    if template is None or not settings.verification or observed.service.replicas == 0 or observed.proof_running:
+    if template is None or not settings.verification or observed.service.scaled_to_zero or observed.proof_running:
         return None
-    if not workload_available(observed, settings) or observed.unreachable is not None:
+    if not workload_available(observed, settings) or observed.unreachable is not None or observed.refused_scopes:
+        return None
+    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED):
         return None
     if proved_template(observed) == template and not observed.proof_due:
         return None
@@ -374,166 +321,52 @@ def _proof_missing(observed: Observed, settings: Settings, now: float) -> Step |
     return Prove(reasons.VERIFIED, "this template's pods have not been proved", template)
 
 
-_CHECKS: Final[tuple[Check, ...]] = (
-    _server_unresolved,
-    _upstream_is_the_service_itself,
-    _audience_taken,
+_CHECKS_AT_REST: Final[tuple[Check, ...]] = (*plan_withdrawal.CHECKS, _scope_outlives_permission)
+# How a client comes into being and is kept, whatever kind of object it is registered for.
+CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     _finalizer_missing,
     _server_changed,
     _client_unregistered,
-    _client_outdated,
+    client_outdated,
+)
+_CHECKS: Final[tuple[Check, ...]] = (
+    *_CHECKS_AT_REST,
+    server_unresolved,
+    _upstream_is_the_service_itself,
+    _audience_taken,
+    *plan_brought.CHECKS,
+    *CLIENT_CHECKS,
+    scope_not_allowed,
+    *plan_rotation.BEFORE_PROJECTION,
     _projection_differs,
+    _child_unwanted,
     _workload_differs,
     _old_policy_unused,
     _proof_missing,
+    *plan_rotation.AFTER_PROOF,
 )
 
-
-# --- checks of a service that is being deleted -----------------------------------------------------------------------
-
-
-def _nothing_to_release(observed: Observed, settings: Settings, now: float) -> Step | None:
-    if observed.ledger is not None and observed.ledger.state is State.RETAINED:
-        return None
-    gone = observed.ledger is None or observed.ledger.state is State.ORPHANED
-    if gone and FINALIZER in observed.service.meta.finalizers:
-        return Release(reasons.CLIENT_REGISTERED, "the client is gone")
-    return None
-
-
-def _retained_not_released(observed: Observed, settings: Settings, now: float) -> Step | None:
-    record = observed.ledger
-    if record is None or record.state is not State.RETAINED or FINALIZER not in observed.service.meta.finalizers:
-        return None
-    in_time = now - (record.deletion_started or now) < settings.deletion_deadline
-    return Release(reasons.CLIENT_REGISTERED, "the client stays registered", disown=in_time)
-
-
-def _kept_client_half_updated(observed: Observed, settings: Settings, now: float) -> Step | None:
-    """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
-    service, record = observed.service, observed.ledger
-    if not service.retains_client or record is None or record.state is not State.UPDATING:
-        return None
-    if observed.server is None or observed.unreachable is not None or observed.refused is not None:
-        return None
-    metadata = wanted_metadata(observed, settings, record.tag_attempt)
-    return Update(reasons.CLIENT_REGISTERED, "an interrupted update is finished", metadata, attempt=record.attempt)
-
-
-def _client_kept(observed: Observed, settings: Settings, now: float) -> Step | None:
-    record = observed.ledger
-    if not observed.service.retains_client or record is None or record.client_id is None:
-        return None
-    if record.state not in RETAINABLE:
-        return None  # a deletion that has begun is ended; an interrupted registration gave nobody a client
-    return Retain(reasons.CLIENT_REGISTERED, "the object is deleted, its client is to stay")
-
-
-def _deadline_passed(observed: Observed, settings: Settings, now: float) -> Step | None:
-    record = observed.ledger
-    if record is None or FINALIZER not in observed.service.meta.finalizers or record.state is not State.DELETING:
-        return None
-    if now - (record.deletion_started or now) < settings.deletion_deadline:
-        return None
-    return Release(reasons.CLIENT_REGISTERED, "the deletion deadline has passed", orphaned=True)
-
-
-def _intent_without_client(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
-    """A registration was interrupted and its object is deleted: finish it to learn what to delete, or give it up."""
-    record, phase = observed.ledger, reasons.CLIENT_REGISTERED
-    if record is None or record.state is not State.REGISTERING:
-        return None
-    # An AuthorizationServer that is gone may come back: until the deadline nothing is given up for its sake.
-    if observed.server is not None and not _is_repeatable(observed, now - record.attempt_started):
-        return Abandon(phase, "an interrupted registration cannot be continued: its client, if any, is not known")
-    return StartDeletion(phase, "the object is deleted")
-
-
-def _no_client_was_made(observed: Observed, settings: Settings, now: float) -> Step | None:
-    """Every attempt was refused, or none was ever made: there is nothing to ask of any server."""
-    record = observed.ledger
-    if record is None or record.client_id is not None or record.intent is not None:
-        return None
-    if CHOSEN_CLIENT_ID in observed.ledger_digests:
-        return None  # an attempt with this id may have made a part of what it was to make
-    if record.state not in (State.IDLE, State.DELETING):
-        return None
-    return Discard(reasons.CLIENT_REGISTERED, "no client was ever made")
-
-
-def _deletion_not_started(observed: Observed, settings: Settings, now: float) -> Step | None:
-    if observed.ledger is None or observed.ledger.state in (State.DELETING, State.ORPHANED, State.RETAINED):
-        return None
-    return StartDeletion(reasons.CLIENT_REGISTERED, "the object is deleted")
-
-
-def _client_not_deleted(observed: Observed, settings: Settings, now: float) -> Step | Blocked | None:
-    phase = reasons.CLIENT_REGISTERED
-    if observed.ledger is None or observed.ledger.state is not State.DELETING:
-        return None
-    if not observed.ledger.manageable:
-        return LeaveBehind(phase, "the server offers no way to delete the client")
-    if observed.server is None:
-        text = (
-            f"AuthorizationServer {observed.ledger.server} does not exist, so that client {observed.ledger.client_id} "
-            f"cannot be deleted; {_until(observed.ledger, settings)}"
-        )
-        return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
-    obstacle = observed.unreachable
-    if server_changed(observed):
-        obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
-    if obstacle is not None:
-        text = f"waiting to delete client {observed.ledger.client_id}: {obstacle.message}"
-        text += f"; {_until(observed.ledger, settings)}"
-        if isinstance(obstacle, Wait):
-            return Blocked(phase, ServerUnavailable(obstacle.reason, text, retry_after=obstacle.retry_after))
-        return Blocked(phase, AdministratorMustAct(obstacle.reason, text))
-    return Unregister(phase, "the object is deleted")
-
-
-def _until(record: Record, settings: Settings) -> str:
-    deadline = timestamp((record.deletion_started or 0) + settings.deletion_deadline)
-    return f"the object is released at {deadline} at the latest"
-
-
-_DELETION: Final[tuple[Check, ...]] = (
-    _nothing_to_release,
-    _retained_not_released,
-    _deadline_passed,
-    _kept_client_half_updated,
-    _client_kept,
-    _intent_without_client,
-    _no_client_was_made,
-    _deletion_not_started,
-    _client_not_deleted,
-)
 
 # --- shared by the checks -----------------------------------------------------------------------------------------
 
 
-def _refusal_in_force(record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
+def _refusal_in_force(observed: ObservedClient, record: Record, metadata: ClientMetadata, now: float) -> Outcome | None:
     """The server's answer to this very question, as long as asking again makes no sense."""
     refusal = record.refusal
     if refusal is None or refusal.digest != metadata.digest():
         return None
     outcome = UserMustEdit if refusal.user_must_edit else AdministratorMustAct
-    holds = REFUSAL_HOLDS if refusal.user_must_edit else ADMINISTRATOR_RETRY
+    # What is brought is no part of the digest: it may have been corrected since.
+    long = refusal.user_must_edit and not observed.service.brings_credentials
+    holds = REFUSAL_HOLDS if long else ADMINISTRATOR_RETRY
     return outcome(refusal.reason, refusal.message) if now - refusal.at < holds else None
 
 
-def _is_repeatable(observed: Observed, age: float) -> bool:
-    """Whether an interrupted registration of this age can be sent again without making a second client."""
-    server = observed.server
-    if server is None:
-        return False
-    return server.chooses_client_ids or (server.idempotency_honoured and age < IDEMPOTENCY_WINDOW)
-
-
-def _may_register(observed: Observed, settings: Settings) -> bool:
+def _may_register(observed: ObservedClient, settings: Settings) -> bool:
     return (
-        _server_unresolved(observed, settings, 0) is None
-        and _upstream_is_the_service_itself(observed, settings, 0) is None
-        and observed.audience_holder is None
+        server_unresolved(observed, settings, 0) is None
+        and not observed.barred
+        and plan_brought.obstacle(observed, settings) is None
     )
 
 

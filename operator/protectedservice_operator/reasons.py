@@ -10,10 +10,12 @@ CLIENT_REGISTERED: Final = "ClientRegistered"
 CREDENTIALS_READY: Final = "CredentialsReady"
 WORKLOAD_AVAILABLE: Final = "WorkloadAvailable"
 VERIFIED: Final = "Verified"
+SERVICES_ALLOWED: Final = "ServicesAllowed"  # of a ServiceClient
 READY: Final = "Ready"
 RECONCILING: Final = "Reconciling"  # kstatus: present and True while work is under way
 STALLED: Final = "Stalled"  # kstatus: present and True while only a person can help
 SUSPENDED: Final = "Suspended"  # present and True while spec.suspend is true; also the reason of what waits for that
+ROTATING: Final = "Rotating"  # present while a client takes another one's place (True), or that was given up (False)
 # of an AuthorizationServer
 REACHABLE: Final = "Reachable"
 ADMIN_API_EXPOSED: Final = "AdminApiExposed"  # True: put a path filter in front of Hydra's admin port
@@ -22,6 +24,8 @@ ADMIN_API_EXPOSED: Final = "AdminApiExposed"  # True: put a path filter in front
 REACHABLE_NOW: Final = "Reachable"
 REGISTERED: Final = "Registered"
 PROJECTED: Final = "Projected"
+ALLOWED: Final = "Allowed"  # every service that a ServiceClient names lets it call
+NONE_NAMED: Final = "NoServiceNamed"  # a ServiceClient that names none: only the authorization server decides
 AVAILABLE: Final = "Available"
 PROVED: Final = "Proved"
 READY_NOW: Final = "Ready"
@@ -29,6 +33,10 @@ SAME_ORIGIN: Final = "SameOrigin"  # introspection and admin API: put a filter i
 OTHER_ORIGIN: Final = "OtherOrigin"
 SCALED_TO_ZERO: Final = "ScaledToZero"  # a legal rest state; raise workload.replicas to serve again
 VERIFICATION_DISABLED: Final = "VerificationDisabled"  # the operator runs with PROTECTEDSERVICE_VERIFICATION=false
+
+# Phases of a pass that no condition of the service waits for: what fails there leaves it ready.
+ROTATION: Final = "Rotation"
+CLIENT_CHECK: Final = "ClientCheck"
 
 # Under way: wait.
 PENDING: Final = "Pending"
@@ -45,6 +53,15 @@ NOT_PROBED: Final = "AuthorizationServerNotProbed"
 SERVER_NOT_FOUND: Final = "AuthorizationServerNotFound"  # name one that exists, or ask for a default
 NO_DEFAULT_SERVER: Final = "NoDefaultAuthorizationServer"  # set authorizationServerRef
 NOT_ALLOWED: Final = "NotAllowed"  # ask the AuthorizationServer's owner to allow this namespace
+SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"  # ask for other scopes, or its owner to extend spec.allowedScopes
+CANNOT_CHOOSE_CREDENTIALS: Final = "CannotChooseCredentials"  # the server does: leave credentialsSecret.create out
+CANNOT_REGISTER: Final = "CannotRegister"  # the server registers nobody: bring id and secret of a client made there
+CREDENTIALS_NOT_BROUGHT: Final = "CredentialsNotBrought"  # write the Secret that the message names, with both its keys
+CLIENT_ID_TAKEN: Final = "ClientIdTaken"  # bring another client id: a client of that one is there, and is not yours
+# The author of a ServiceClient must edit it, or wait for the service's owner.
+SERVICE_NOT_FOUND: Final = "ServiceNotFound"  # no such ProtectedService: it is waited for, or correct spec.services
+SERVICE_NOT_ALLOWED: Final = "ServiceNotAllowed"  # ask the service's owner to extend its spec.allowedClients
+SERVED_ELSEWHERE: Final = "ServedElsewhere"  # the service takes tokens of another AuthorizationServer: name that one
 AUDIENCE_TAKEN: Final = "AudienceTaken"  # choose another audience; the older service keeps it
 INVALID_CLIENT_METADATA: Final = "InvalidClientMetadata"  # the server refuses the scopes, the audience or the name
 CLIENT_SCOPE_MISSING: Final = "ClientScopeMissing"  # create the client scope in Keycloak's realm, or edit spec.scopes
@@ -71,9 +88,15 @@ VERIFICATION_FAILED: Final = "VerificationFailed"  # the pods do not answer 401/
 PODS_UNREACHABLE: Final = "PodsUnreachable"  # let the operator's pods reach the service port (NetworkPolicy, mesh)
 REVOCATION_NOT_PROVED: Final = "RevocationNotProved"  # no revocation endpoint, or a bound longer than the proof waits
 
+ROTATION_GIVEN_UP: Final = "RotationGivenUp"  # the client in use serves on; tried again after an hour: see the message
+
 # Events only
 REGISTRATION_UNCERTAIN: Final = "RegistrationUncertain"  # a client may be left at the server: look for our tag
 CLIENT_UPDATED: Final = "ClientUpdated"
+CLIENT_DRIFT_REPAIRED: Final = "ClientDriftRepaired"  # somebody changed the client at the server: tell them not to
+CLIENT_LOST: Final = "ClientLost"  # somebody deleted the client at the server: a new one is registered
+ROTATION_STARTED: Final = "RotationStarted"
+ROTATED: Final = "Rotated"
 CLIENT_DELETED: Final = "ClientDeleted"
 CLIENT_RETAINED: Final = "ClientRetained"  # its object is gone; client and Secret stay (deletionPolicy Retain)
 CLIENT_ORPHANED: Final = "ClientOrphaned"  # released without a deletion; the ledger entry remembers it

@@ -7,57 +7,53 @@ the pass and the others go on: an authorization server that is away does not kee
 
 from __future__ import annotations
 
-import logging
-import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-from . import manifests, plan, reasons, status
-from .authorization_servers import AuthorizationServers, Connection
+from . import manifests, plan, plan_rotation, status, steps
+from .authorization_servers import AuthorizationServers
+from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .children import Children
+from .client_checks import ClientChecks
+from .clients import Clients
 from .cluster_api import ClusterApi
-from .errors import (
-    AdministratorMustAct,
-    ClusterUnavailable,
-    Conflict,
-    NotFound,
-    Outcome,
-    Rejected,
-    ServerUnavailable,
-    UserMustEdit,
-    Wait,
-    foreign_text,
-)
-from .events import EventType, Recorder, Tell
-from .gather import Gatherer, ledger_record
+from .errors import Outcome
+from .events import Recorder
+from .gather import Gatherer
 from .metrics import Metrics
-from .observed import Observed, Settings, wanted_metadata
-from .registration.driver import Registration, RegistrationRefused
-from .registration.ledger import State, secret_name
+from .observed import Observed, Settings
+from .passes import Parts, Passes
+from .pod_certificate import pinned
+from .registration.deregistrar import Deregistrar
+from .registration.driver import Registration
+from .registration.inspector import Inspector
+from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
+from .registration.rotator import Rotator
 from .registration.token import TokenEndpoint
 from .resource import (
     AUTHORIZATION_SERVER,
-    FINALIZER,
-    PROTECTED_SERVICE,
+    LEDGER,
     SECRET,
+    SERVICE_CLIENT,
+    SWEEP,
     Key,
     ProtectedService,
-    Reference,
-    find_condition,
+    duration_seconds,
 )
+from .rotations import Rotations
+from .service_client_reconcile import ServiceClients
+from .sweep import OrphanSweep
 from .verification import Subject, Verifier
 
-logger = logging.getLogger(__name__)
 
-STEP_LIMIT: Final = 40  # a new service takes 8 steps; more than this is a plan that runs in circles
-LEDGER: Final = "Ledger"  # Key.kind of ledger entries whose object is gone
-
-
-class Reconcile:
-    """The one reconcile. `wall` is seconds since the epoch, `clock` monotonic seconds."""
+class Reconcile(Passes[ProtectedService, Observed]):
+    """The one reconcile: passes over ProtectedServices, and the way to those over everything else. `wall` is seconds
+    since the epoch, `clock` monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -65,25 +61,47 @@ class Reconcile:
         cache: Cache,
         servers: AuthorizationServers,
         verifier: Verifier,
-        registrar: Registrar,
+        entries: LedgerEntries,
         events: Recorder,
         settings: Settings,
+        sweep: OrphanSweep,
         *,
         namespace: str,
         wake: Callable[[Key], None],
         metrics: Metrics | None = None,
         rollout_concurrency: int = 10,
+        checks: ClientChecks | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cluster, self._cache, self._servers, self._verifier = cluster, cache, servers, verifier
-        self._registrar, self._events, self._settings, self._wake = registrar, events, settings, wake
-        self._metrics, self._wall = metrics, wall
-        self._namespace = namespace
-        self._gatherer = Gatherer(cache, servers, verifier, settings, namespace)
-        self._children = Children(
-            cluster, cache, registrar, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
+        self._verifier, self._entries, self._sweep = verifier, entries, sweep
+        brought = BroughtCredentials(cluster, cache, namespace)
+        self._checks = checks or ClientChecks(clock=clock)
+        gatherer = Gatherer(cache, servers, verifier, brought, self._checks, settings, namespace)
+        children = Children(
+            cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
+        rotator = Rotator(entries)
+        self._rotations = Rotations(servers, rotator, Inspector(entries), self._checks, settings, metrics=metrics)
+        clients = Clients(
+            cluster,
+            cache,
+            servers,
+            Registrar(entries),
+            Deregistrar(entries),
+            rotator,
+            entries,
+            brought,
+            events,
+            gatherer,
+            settings,
+            namespace=namespace,
+            metrics=metrics,
+        )
+        self._brought = brought
+        parts = Parts(cluster, cache, servers, events, gatherer, clients, children, settings, namespace, wake, wall)
+        super().__init__(parts)
+        self._service_clients = ServiceClients(parts)
         self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -91,12 +109,15 @@ class Reconcile:
 
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
-        match key.kind:
-            case AUTHORIZATION_SERVER.kind:
-                return await self._servers.reconcile(key)
-            case "Ledger":
-                return await self._finish_leftover(key)
-        service = self._gatherer.service(key)
+        if key.kind == AUTHORIZATION_SERVER.kind:
+            return await self._servers.reconcile(key)
+        if key.kind == SERVICE_CLIENT.kind:
+            return await self._service_clients.reconcile(key)
+        if key.kind == LEDGER:
+            return await self._clients.finish_leftover(key)
+        if key.kind == SWEEP:
+            return await self._sweep.sweep()
+        service = self.find(key)
         uid = self._uids.get(key)
         if uid is not None and (service is None or service.meta.uid != uid):
             self._forget(key, uid)
@@ -106,287 +127,71 @@ class Reconcile:
         self._children.turns_over()
         for waiting in self._gatherer.audiences.put(service, self._gatherer.ledger(service)):
             self._wake(waiting)
-        try:
-            return await self._pass(key, service)
-        except Rejected as rejected:
-            text = f"the cluster refuses what the operator writes about {key}: {foreign_text(rejected.message)}"
-            raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from rejected
+        return await self.one(key, service)
 
-    # --- the pass ----------------------------------------------------------------------------------------------------
+    # --- what is of ProtectedServices alone --------------------------------------------------------------------------
 
-    async def _pass(self, key: Key, service: ProtectedService) -> float | None:
-        settled: dict[str, Outcome] = {}
-        await self._servers.learn(self._gatherer.server_of(service))
-        for _ in range(STEP_LIMIT):
-            observed = self._gatherer.observe(service)
-            found = plan.next_step(observed, self._settings, self._wall(), settled)
-            if found is None:
-                break
-            if isinstance(found, plan.Blocked):
-                settled[found.phase] = found.outcome
-                self._park(observed, found.outcome, key)
-                continue
-            try:
-                await self._act(found, observed)
-                if isinstance(found, plan.Release):
-                    return None
-            except (Conflict, ClusterUnavailable):
-                raise  # what this pass believes is out of date, or cannot be told: begin again, and say nothing
-            except NotFound as gone:
-                raise Conflict(reasons.PENDING, f"something of {key} went away meanwhile") from gone
-            except Rejected as rejected:
-                text = f"the cluster refuses what the operator writes: {foreign_text(rejected.message)}"
-                settled[found.phase] = AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text)
-            except Outcome as outcome:
-                if outcome.reason == reasons.ROLLOUT_QUEUED:
-                    raise  # the old template serves on: nothing of status has changed
-                settled[found.phase] = outcome
-                self._park(observed, outcome, key)
-            again = self._gatherer.service(key)
-            if again is None or again.meta.uid != service.meta.uid:
-                return None
-            service = again
-        else:
-            raise RuntimeError(f"the plan of {key} does not end: {found.why if isinstance(found, plan.Step) else ''}")
-        await self._report(observed, settled)
-        return self._conclude(observed, settled)
+    def find(self, key: Key) -> ProtectedService | None:
+        """The service as the watch last showed it."""
+        return self._gatherer.service(key)
 
-    def _park(self, observed: Observed, outcome: Outcome, key: Key) -> None:
-        if observed.server is None:
-            return
-        if isinstance(outcome, ServerUnavailable | RegistrationRefused) or outcome.reason in (
-            reasons.NOT_PROBED,
-            reasons.CREDENTIALS_SECRET_MISSING,
-        ):
-            self._servers.park(observed.server, key)
+    async def learn(self, service: ProtectedService) -> None:
+        """What it brings for its client, read now."""
+        await self._brought.learn(service)
 
-    def _conclude(self, observed: Observed, settled: Mapping[str, Outcome]) -> float | None:
-        """Raise the outcome that promises most: what may mend itself before what needs a person."""
-        for kind in (Wait, AdministratorMustAct, UserMustEdit):
-            for outcome in settled.values():
-                if isinstance(outcome, kind):
-                    raise outcome
-        return self._verifier.next_due(observed.service.meta.uid)
+    def observe(self, service: ProtectedService) -> Observed:
+        """Everything its plan may look at."""
+        return self._gatherer.observe(service)
 
-    async def _act(self, step: plan.Step, observed: Observed) -> None:
-        logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
-        tell = self._events.about(PROTECTED_SERVICE, observed.service.meta)
+    def next_step(self, observed: Observed, settled: Mapping[str, Outcome]) -> steps.Step | steps.Blocked | None:
+        """What its plan says."""
+        return plan.next_step(observed, self._settings, self._wall(), settled)
+
+    def status(self, observed: Observed, settled: Mapping[str, Outcome]) -> dict[str, Any]:
+        """The whole status that it should show now."""
+        return status.status(observed, self._settings, settled, self._wall())
+
+    def next_look(self, observed: Observed) -> float | None:
+        """When its next proof, the next look at its client or a rotation is due."""
+        uid = observed.service.meta.uid
+        if observed.service.meta.deletion_timestamp is not None:
+            return None
+        check = self._checks.due_in(uid)
+        times = (
+            self._verifier.next_due(uid),
+            plan_rotation.due_in(observed, self._wall()),
+            check if check > 0 else None,  # overdue: something is in its way, whose change is told
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    async def act_alone(self, step: steps.Step, observed: Observed) -> None:
+        """The effects on its workload."""
+        tell = self._events.about(observed.service.kind, observed.service.meta)
         match step:
-            case plan.AddFinalizer():
-                await self._set_finalizers(observed.service, [*observed.service.meta.finalizers, FINALIZER])
             case (
-                plan.Register()
-                | plan.Update()
-                | plan.StartDeletion()
-                | plan.Unregister()
-                | plan.Retain()
-                | plan.LeaveBehind()
-                | plan.Abandon()
-                | plan.Discard()
+                steps.CheckClient()
+                | steps.Rotate()
+                | steps.GiveUpRotation()
+                | steps.Hold()
+                | steps.TakeOver()
+                | steps.RollBack()
+                | steps.EndSecond()
             ):
-                await self._act_on_client(step, observed, tell)
-            case plan.Project():
-                await self._children.project(step, observed)
-            case plan.Apply():
+                await self._rotations.act(step, observed, tell)
+            case steps.Apply():
                 await self._children.apply(step, observed, tell)
-            case plan.Evict():
+            case steps.Evict():
                 await self._children.evict(step, observed, tell)
-            case plan.Prune():
+            case steps.Prune():
                 await self._children.prune(step, observed)
-            case plan.Prove():
+            case steps.Prove():
                 self._prove(step, observed)
-            case plan.Release():
-                await self._release(step, observed)
             case _:
-                raise TypeError(f"no way to do {step!r}")
-
-    async def _act_on_client(self, step: plan.Step, observed: Observed, tell: Tell) -> None:
-        match step:
-            case plan.Register():
-                await self._register(step, observed, tell)
-            case plan.Update():
-                await self._update(step, observed, tell)
-            case plan.Unregister():
-                await self._unregister(observed, tell)
-            case plan.StartDeletion():
-                await self._registrar.start_deletion(observed.service.meta)
-            case plan.Retain():
-                await self._registrar.retain(observed.service.meta)
-            case plan.LeaveBehind():
-                await self._registrar.leave_behind(observed.service.meta, tell)
-            case plan.Abandon():
-                await self._registrar.abandon(observed.service.meta, tell)
-            case plan.Discard():
-                await self._registrar.discard(observed.service.meta)
-
-    # --- the client --------------------------------------------------------------------------------------------------
-
-    async def _connection(self, observed: Observed) -> Connection:
-        if observed.server is None:
-            raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, "the AuthorizationServer does not exist")
-        connection = await self._servers.connection(observed.server)
-        connection.remote.breaker.check()  # before anything is written down
-        return connection
-
-    async def _register(self, step: plan.Register, observed: Observed, tell: Tell) -> None:
-        service, server = observed.service, observed.server
-        connection = await self._connection(observed)
-        if server is None:
-            raise TypeError("a connection without an AuthorizationServer")
-        self._servers.claim_trial(server)
-        try:
-            await self._registrar.register(
-                service.meta,
-                str(server.reference),
-                lambda attempt8: wanted_metadata(observed, self._settings, attempt8),
-                connection,
-                tell,
-                attempt=step.attempt,
-                abandoned=step.abandoned,
-            )
-        except RegistrationRefused as refused:
-            self._servers.registration_refused(server, refused)
-            raise
-        except ServerUnavailable:
-            self._servers.suspected(server)
-            raise
-        self._servers.registration_accepted(server)
-        self._count_registration("register")
-        logger.info("Registered a client for %s at %s", service.key, server.reference)
-
-    async def _update(self, step: plan.Update, observed: Observed, tell: Tell) -> None:
-        service = observed.service
-        connection = await self._connection(observed)
-        try:
-            await self._registrar.update(service.meta, step.metadata, connection, tell, attempt=step.attempt)
-        except ServerUnavailable:
-            if observed.server is not None:
-                self._servers.suspected(observed.server)
-            raise
-        self._count_registration("update")
-        logger.info("Updated the client of %s", service.key)
-
-    async def _unregister(self, observed: Observed, tell: Tell) -> None:
-        connection = await self._connection(observed)
-        try:
-            await self._registrar.unregister(observed.service.meta.uid, connection, tell)
-        except ServerUnavailable as failure:
-            if observed.server is not None:
-                self._servers.suspected(observed.server)
-            record = observed.ledger
-            text = f"waiting to delete client {record.client_id if record else ''}: {failure.message}"
-            raise ServerUnavailable(failure.reason, text, retry_after=failure.retry_after) from failure
-        self._count_registration("delete")
-        logger.info("Deleted the client of %s", observed.service.key)
-
-    async def _finish_leftover(self, key: Key) -> float | None:
-        """A ledger entry whose object was released before its client was deleted: delete it now, or later."""
-        cached = self._cache.get(SECRET, self._namespace, key.name)
-        if cached is None:
-            return None
-        record = ledger_record(cached.body())
-        if record.state is not State.DELETING or secret_name(record.owner_uid) != key.name:
-            return None
-        owner = await self._cluster.get(PROTECTED_SERVICE, record.owner_namespace, record.owner_name)
-        if owner is not None and owner["metadata"]["uid"] == record.owner_uid:
-            return None  # its own pass does that
-        server = self._gatherer.server(Reference.parse(record.server))
-        if server is None:
-            text = f"AuthorizationServer {record.server} does not exist; its client {record.client_id} is left behind"
-            raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, text)
-        if (obstacle := self._servers.unreachable(server)) is not None:
-            self._servers.park(server, key)
-            raise obstacle
-        connection = await self._servers.connection(server)
-        tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
-        await self._registrar.unregister(record.owner_uid, connection, tell)
-        logger.info("Deleted client %s, left behind by an object that is gone", record.client_id)
-        return None
-
-    # --- the object itself -------------------------------------------------------------------------------------------
-
-    async def _set_finalizers(self, service: ProtectedService, finalizers: list[str]) -> None:
-        meta = service.meta
-        patch = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers}}
-        try:
-            body = await self._cluster.patch(PROTECTED_SERVICE, meta.namespace, meta.name, patch)
-        except NotFound:
-            return
-        if finalizers or not meta.deletion_timestamp:
-            self._cache.put(PROTECTED_SERVICE, body)
-
-    async def _release(self, step: plan.Release, observed: Observed) -> None:
-        meta, record = observed.service.meta, observed.ledger
-        if step.orphaned and record is not None:
-            text = (
-                f"ProtectedService {meta.namespace}/{meta.name} was released at its deletion deadline; client "
-                f"{record.client_id} is still registered and is deleted as soon as the server answers"
-            )
-            if observed.server is not None:
-                tell = self._events.about(AUTHORIZATION_SERVER, observed.server.meta)
-                await tell("Warning", reasons.CLIENT_ORPHANED, text)
-            logger.warning("%s", text)
-        if step.disown:
-            await self._children.disown(observed.service)
-        if record is not None and record.state is State.RETAINED:
-            text = (
-                f"Client {record.client_id} stays registered at {record.server} (spec.client.deletionPolicy Retain); "
-                f"its credentials stay in Secret {observed.service.credentials_secret}"
-            )
-            await self._events.about(PROTECTED_SERVICE, meta)("Normal", reasons.CLIENT_RETAINED, text)
-            logger.info("%s: %s", observed.service.key, text)
-        await self._set_finalizers(observed.service, [name for name in meta.finalizers if name != FINALIZER])
-        if step.orphaned:
-            self._wake(Key(LEDGER, self._namespace, secret_name(meta.uid)))
-
-    async def _report(self, observed: Observed, settled: Mapping[str, Outcome]) -> None:
-        """One status patch, if it says anything new."""
-        service = observed.service
-        new, old = status.status(observed, self._settings, settled, self._wall()), service.status
-        if new == dict(old):
-            return
-        gone = {name: None for name in old if name not in new}
-        if isinstance(old.get("verification"), dict) and "verification" in new:
-            new["verification"] = {**dict.fromkeys(old["verification"]), **new["verification"]}
-        patch = {"metadata": {"uid": service.meta.uid}, "status": {**gone, **new}}
-        try:
-            body = await self._cluster.patch(
-                PROTECTED_SERVICE, service.meta.namespace, service.meta.name, patch, subresource="status"
-            )
-        except NotFound:
-            return
-        self._cache.put(PROTECTED_SERVICE, body)
-        await self._tell_flips(service, new["conditions"])
-
-    async def _tell_flips(self, service: ProtectedService, conditions: list[dict[str, Any]]) -> None:
-        """An Event and a log line for each condition that changed its status or its reason for being False."""
-        for condition in conditions:
-            if condition["type"] in (reasons.RECONCILING, reasons.STALLED):
-                continue
-            before = find_condition(service.status.get("conditions") or (), condition["type"])
-            said = (condition["status"], condition["reason"])
-            if before is not None and (before["status"], before["reason"]) == said:
-                continue
-            if condition["reason"] == reasons.SUSPENDED and condition["type"] != reasons.SUSPENDED:
-                continue  # said once, not by each condition that it concerns
-            under_way = condition["reason"] in _UNDER_WAY
-            if condition["status"] == "True" or not under_way:
-                logger.info(
-                    "%s: %s is %s (%s): %s",
-                    service.key,
-                    condition["type"],
-                    condition["status"],
-                    condition["reason"],
-                    condition["message"],
-                )
-                type_: EventType = "Normal" if condition["status"] == "True" else "Warning"
-                await self._events.about(PROTECTED_SERVICE, service.meta)(
-                    type_, condition["reason"], condition["message"]
-                )
+                await super().act_alone(step, observed)
 
     # --- proof -------------------------------------------------------------------------------------------------------
 
-    def _prove(self, step: plan.Prove, observed: Observed) -> None:
+    def _prove(self, step: steps.Prove, observed: Observed) -> None:
         service, server = observed.service, observed.server
         if server is None:
             raise TypeError("a proof without an AuthorizationServer")
@@ -395,8 +200,11 @@ class Reconcile:
             return (await self._servers.connection(server)).tokens
 
         async def registration() -> Registration | None:
-            found = await self._registrar.read(service.meta.uid)
+            found = await self._entries.read(service.meta.uid)
             return found[0].registration if found else None
+
+        async def tls() -> ssl.SSLContext:
+            return pinned(await self._cluster.get(SECRET, service.meta.namespace, service.workload.tls_secret or ""))
 
         self._verifier.start(
             Subject(
@@ -410,6 +218,7 @@ class Reconcile:
                 max_revocation_delay=duration_seconds(service.max_revocation_delay),
                 tokens=tokens,
                 registration=registration,
+                tls=None if service.workload.tls_secret is None else tls,
             )
         )
 
@@ -418,22 +227,8 @@ class Reconcile:
     def _forget(self, key: Key, uid: str) -> None:
         self._uids.pop(key, None)
         self._verifier.forget(uid)
+        self._brought.forget(uid)
+        self._checks.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)
         self._children.forget(uid)
-
-    def _count_registration(self, operation: str) -> None:
-        if self._metrics:
-            self._metrics.registrations.labels(op=operation).inc()
-
-
-_UNDER_WAY: Final = frozenset(
-    {reasons.PENDING, reasons.PROGRESSING, reasons.VERIFYING, reasons.DELETING, reasons.NOT_PROBED}
-)
-_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def duration_seconds(text: str) -> float:
-    """A duration of the CRD (`1m30s`, `500ms`) in seconds."""
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
+
+from .tenancy import Namespaces, ScopeGrant, refused_scopes
+from .workload import Workload
 
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
 FIELD_MANAGER: Final = "protectedservice-operator"
+REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+ANNOTATION_ROTATE: Final = f"{GROUP}/rotate"  # a value that was not there before asks for a rotation
+ANNOTATION_AUTOSCALED: Final = f"{GROUP}/autoscaled"  # at a Deployment whose number of replicas is not ours
 
 LABEL_NAME: Final = f"{GROUP}/name"
 LABEL_COMPONENT: Final = f"{GROUP}/component"
@@ -22,6 +31,9 @@ MANAGED_BY: Final = "protectedservice"
 COMPONENT_SERVER: Final = "resource-server"
 COMPONENT_CREDENTIALS: Final = "credentials"
 COMPONENT_LEDGER: Final = "ledger"
+
+CLIENT_ID: Final = "client_id"  # names in the ledger, and of the files in the resource server's pod
+CLIENT_SECRET: Final = "client_secret"  # noqa: S105 (a file's name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +56,11 @@ class Kind:
 
 
 PROTECTED_SERVICE: Final = Kind(GROUP, VERSION, "protectedservices", "ProtectedService")
+SERVICE_CLIENT: Final = Kind(GROUP, VERSION, "serviceclients", "ServiceClient")
 AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "AuthorizationServer")
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
+POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 SERVICE: Final = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
@@ -54,10 +69,17 @@ POD: Final = Kind("", "v1", "pods", "Pod")
 NAMESPACE: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 EVENT: Final = Kind("", "v1", "events", "Event")
 
+# Kinds that own a client, by the name under which the ledger remembers them.
+OWNERS: Final[Mapping[str, Kind]] = {kind.kind: kind for kind in (PROTECTED_SERVICE, SERVICE_CLIENT)}
+# Key.kind of what is no object of the API: a ledger entry whose object is gone, and the sweep over all entries.
+LEDGER: Final = "Ledger"
+SWEEP: Final = "Sweep"
+
 # Watched kinds with the label selector of each watch (None: everything). Secrets and pods are many: only ours, and
 # what users mark for us.
 WATCHED: Final[Mapping[Kind, str | None]] = {
     PROTECTED_SERVICE: None,
+    SERVICE_CLIENT: None,
     AUTHORIZATION_SERVER: None,
     NAMESPACE: None,
     SECRET: f"{LABEL_WATCH}=true",
@@ -65,13 +87,15 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
     SERVICE: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     SERVICE_ACCOUNT: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    POD_DISRUPTION_BUDGET: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    HORIZONTAL_POD_AUTOSCALER: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
 }
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """One thing to reconcile: kind name (`ProtectedService`, `AuthorizationServer`, `Ledger`), namespace, name."""
+    """One thing to reconcile: kind name (of the API, or LEDGER, SWEEP), namespace, name."""
 
     kind: str
     namespace: str
@@ -90,6 +114,11 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, str], home: str) -> Reference:
+        """From `name` and `namespace` in a manifest; without the latter, in the namespace `home` of the manifest."""
+        return cls(mapping.get("namespace", home), mapping["name"])
 
     @classmethod
     def parse(cls, text: str) -> Reference:
@@ -129,11 +158,69 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamService:
-    """A Service in the same namespace."""
+class Bundle:
+    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
 
+    kind: Kind
     name: str
+    key: str
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
+        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
+        return cls(kind, source["name"], source["key"])
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTLS:
+    """How an upstream's certificate is judged."""
+
+    ca_bundle: Bundle | None
+    """Only these certificates are trusted then; of the service's own namespace, and mounted by its pods."""
+    server_name: str | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> UpstreamTLS:
+        return cls(Bundle.parse(spec["caBundle"]) if "caBundle" in spec else None, spec.get("serverName"))
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where admitted requests go: a Service in the same namespace, or a URL."""
+
+    service: str | None
     port: int
+    url: str | None
+    timeout: str
+    forward_token: bool
+    identity_headers: Mapping[str, Any] | None  # as in spec
+    tls: UpstreamTLS | None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Upstream:
+        service = spec.get("service") or {}
+        return cls(
+            service=service.get("name"),
+            port=service.get("port", 0),
+            url=spec.get("url"),
+            timeout=spec["timeout"],
+            forward_token=spec["forwardToken"],
+            identity_headers=spec.get("identityHeaders"),
+            tls=UpstreamTLS.parse(spec["tls"]) if "tls" in spec else None,
+        )
+
+    def url_from(self, namespace: str) -> str:
+        """Scheme and authority as a pod of this namespace reaches it."""
+        if self.url is not None:
+            return self.url
+        return f"{'http' if self.tls is None else 'https'}://{self.service}.{namespace}.svc:{self.port}"
+
+    def is_service(self, name: str, namespace: str) -> bool:
+        """Whether this is the Service of that name in that namespace, which the upstream's pods are in."""
+        if self.url is None:
+            return self.service == name
+        host = (urlsplit(self.url).hostname or "").rstrip(".").split(".")
+        return host[0] == name and (len(host) == 1 or (host[1] == namespace and host[2:3] in ([], ["svc"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +232,29 @@ class ProtectedService:
     scopes: tuple[str, ...]
     scope_match: str
     audience: str | None
+    resource: str | None
+    rules: Sequence[Mapping[str, Any]]  # as in spec
     demo: bool
-    upstream: UpstreamService | None
-    upstream_timeout: str
+    upstream: Upstream | None
     max_revocation_delay: str
     introspection_timeout: str
     introspection_retries: int
+    serve_stale: str
+    webhook_secret: str | None
     client_display_name: str | None
     credentials_secret: str
     client_id_key: str  # of the Secret's data
     client_secret_key: str
     credentials_labels: Mapping[str, str]
     credentials_annotations: Mapping[str, str]
+    brings_credentials: bool  # somebody else writes the Secret, and it says which client this is
     retains_client: bool  # a deletion leaves the client registered
+    rotation_interval: str | None  # a duration; None: on demand only
+    rotation_request: str | None  # digest of the annotation's value
+    allowed_clients: Namespaces  # whose ServiceClients may name this service
     replicas: int
     resources: Mapping[str, Any]
+    workload: Workload
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     image_pull_secrets: tuple[str, ...]
@@ -175,32 +270,38 @@ class ProtectedService:
         """Raises KeyError where a default of the CRD is missing, which only an outdated CRD can cause."""
         meta, spec = Meta.parse(body), body["spec"]
         reference = spec.get("authorizationServerRef")
-        upstream = spec.get("upstream") or {}
-        target = upstream.get("service")
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
         credentials = client.get("credentialsSecret") or {}
         keys = credentials.get("keys") or {}
         return cls(
             meta=meta,
-            server=Reference(reference.get("namespace", meta.namespace), reference["name"]) if reference else None,
+            server=Reference.of(reference, meta.namespace) if reference else None,
             scopes=tuple(spec["scopes"]),
             scope_match=spec["scopeMatch"],
             audience=spec.get("audience"),
+            resource=spec.get("resource"),
+            rules=spec.get("rules") or (),
             demo=spec.get("demo", False),
-            upstream=UpstreamService(target["name"], target["port"]) if target else None,
-            upstream_timeout=upstream.get("timeout", "30s"),
+            upstream=Upstream.parse(spec["upstream"]) if "upstream" in spec else None,
             max_revocation_delay=validation["maxRevocationDelay"],
             introspection_timeout=validation["timeout"],
             introspection_retries=validation["retries"],
+            serve_stale=validation["serveStale"],
+            webhook_secret=(validation.get("revocationWebhook") or {}).get("secretName"),
             client_display_name=client.get("name"),
             credentials_secret=credentials.get("name") or f"{meta.name}-oauth2-client",
             client_id_key=keys.get("clientId", "client_id"),
             client_secret_key=keys.get("clientSecret", "client_secret"),
             credentials_labels=credentials.get("labels") or {},
             credentials_annotations=credentials.get("annotations") or {},
+            brings_credentials=not credentials.get("create", True),
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
+            rotation_interval=(client.get("rotation") or {}).get("interval"),
+            rotation_request=_rotation_request(body),
+            allowed_clients=Namespaces.parse(spec["allowedClients"]),
             replicas=workload["replicas"],
             resources=workload["resources"],
+            workload=Workload.parse(workload),
             pod_labels=workload.get("podLabels") or {},
             pod_annotations=workload.get("podAnnotations") or {},
             image_pull_secrets=tuple(secret["name"] for secret in workload.get("imagePullSecrets") or ()),
@@ -213,8 +314,25 @@ class ProtectedService:
         )
 
     @property
+    def kind(self) -> Kind:
+        return PROTECTED_SERVICE
+
+    @property
     def key(self) -> Key:
         return Key(PROTECTED_SERVICE.kind, self.meta.namespace, self.meta.name)
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.meta.namespace, self.meta.name)
+
+    @property
+    def credentials_keys(self) -> dict[str, str]:
+        """Keys of the tenant's Secret, and the file of the resource server that each becomes."""
+        return {self.client_id_key: CLIENT_ID, self.client_secret_key: CLIENT_SECRET}
+
+    def admits_clients_of(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether ServiceClients of this namespace may name the service."""
+        return self.allowed_clients.admit(namespace, labels, self.meta.namespace)
 
     @property
     def at_rest(self) -> bool:
@@ -222,8 +340,18 @@ class ProtectedService:
         return self.suspend and self.meta.deletion_timestamp is None
 
     @property
+    def scaled_to_zero(self) -> bool:
+        """Whether no pod is wanted."""
+        return self.replicas == 0 and self.workload.autoscaling is None
+
+    @property
+    def serves_stale(self) -> bool:
+        """Whether revoked tokens may be let in for longer while the authorization server is down."""
+        return not self.serve_stale.startswith("0")
+
+    @property
     def child_name(self) -> str:
-        """Name of the Deployment, the Service and the ServiceAccount."""
+        """Name of every child but ConfigMaps and the Secret."""
         return f"{self.meta.name}-protected"
 
     @property
@@ -234,14 +362,21 @@ class ProtectedService:
     @property
     def url(self) -> str:
         """Where callers inside the cluster reach the service."""
-        port = "" if self.service_port == 80 else f":{self.service_port}"
-        return f"http://{self.child_name}.{self.meta.namespace}.svc{port}"
+        scheme, usual = ("http", 80) if self.workload.tls_secret is None else ("https", 443)
+        port = "" if self.service_port == usual else f":{self.service_port}"
+        return f"{scheme}://{self.child_name}.{self.meta.namespace}.svc{port}"
 
     @property
     def recorded_server(self) -> Reference | None:
         """The AuthorizationServer that status says this service was given."""
         recorded = self.status.get("authorizationServer")
         return Reference(recorded["namespace"], recorded["name"]) if recorded else None
+
+
+def _rotation_request(body: Mapping[str, Any]) -> str | None:
+    """The annotation may be of any length, and is of interest only as another one than before."""
+    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
+    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +406,7 @@ class RegistrationKind(enum.StrEnum):
     DYNAMIC = "dynamicClientRegistration"
     HYDRA = "hydra"
     KEYCLOAK = "keycloak"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,20 +416,6 @@ class Rates:
     requests_per_second: int = 20
     burst: int = 40
     concurrency: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Where certificates stand: a key of a Secret or a ConfigMap in the namespace of whoever names it."""
-
-    kind: Kind
-    name: str
-    key: str
-
-    @classmethod
-    def parse(cls, spec: Mapping[str, Any]) -> Bundle:
-        kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
-        return cls(kind, source["name"], source["key"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +435,8 @@ class AuthorizationServer:
     credentials_secret: str | None
     token_authentication: str  # as in RFC 7591 section 2, token_endpoint_auth_method
     introspection_authentication: str
-    allowed_from: str
-    allowed_selector: Mapping[str, Any]
+    allowed: Namespaces
+    allowed_scopes: tuple[ScopeGrant, ...] | None  # None: whoever is allowed may ask for all
     rates: Rates
     ca_bundle: Bundle | None  # only these certificates are trusted then
     status: Mapping[str, Any]
@@ -325,7 +447,7 @@ class AuthorizationServer:
         registration = spec["registration"]
         kind = next(kind for kind in RegistrationKind if kind in registration)
         own, dynamic = registration[kind], registration.get(RegistrationKind.DYNAMIC) or {}
-        allowed = spec["allowedNamespaces"]
+        grants = spec.get("allowedScopes")
         return cls(
             meta=Meta.parse(body),
             issuer=spec.get("issuer"),
@@ -333,15 +455,15 @@ class AuthorizationServer:
             allow_insecure_http=spec["allowInsecureHTTP"],
             registration=kind,
             idempotency_honoured=dynamic.get("idempotencyKey") == "Honoured",
-            open_registration=kind is RegistrationKind.HYDRA or dynamic.get("open", False),
+            open_registration=kind in (RegistrationKind.HYDRA, RegistrationKind.NONE) or dynamic.get("open", False),
             redirect_uri=dynamic.get("redirectURI"),
             admin_url=own.get("adminUrl"),
             realm=own.get("realm"),
             credentials_secret=(registration.get("credentialsSecret") or {}).get("name"),
             token_authentication=spec["token"]["clientAuthentication"],
             introspection_authentication=spec["introspection"]["clientAuthentication"],
-            allowed_from=allowed["from"],
-            allowed_selector=allowed.get("selector") or {},
+            allowed=Namespaces.parse(spec["allowedNamespaces"]),
+            allowed_scopes=None if grants is None else tuple(ScopeGrant.parse(grant) for grant in grants),
             rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
             ca_bundle=Bundle.parse(spec["tls"]["caBundle"]) if "tls" in spec else None,
             status=body.get("status") or {},
@@ -356,17 +478,27 @@ class AuthorizationServer:
         return Key(AUTHORIZATION_SERVER.kind, self.meta.namespace, self.meta.name)
 
     @property
+    def audience_parameter(self) -> str | None:
+        """How its token endpoint is asked for an audience; None: it adds the client's unasked."""
+        return _AUDIENCE_PARAMETERS[self.registration]
+
+    @property
     def chooses_client_ids(self) -> bool:
         """Whether the operator chooses the client's id, so that a registration can be repeated without harm."""
         return self.registration is not RegistrationKind.DYNAMIC
 
+    @property
+    def names_introspectors(self) -> bool:
+        """Whether a client can introspect only those tokens whose audience names it (Keycloak from 26.6.2 on)."""
+        return self.registration is RegistrationKind.KEYCLOAK
+
     def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether services of this namespace may use the server (Gateway API's `from`)."""
-        if self.allowed_from == "All":
-            return True
-        if self.allowed_from == "Same":
-            return namespace == self.meta.namespace
-        return matches(self.allowed_selector, labels)
+        return self.allowed.admit(namespace, labels, self.meta.namespace)
+
+    def refused_scopes(self, scopes: Iterable[str], namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Those of these scopes that services of this namespace may not ask for."""
+        return refused_scopes(self.allowed_scopes, scopes, namespace, labels, self.meta.namespace)
 
     @property
     def published_endpoints(self) -> Endpoints | None:
@@ -375,28 +507,13 @@ class AuthorizationServer:
         return Endpoints.from_mapping(published) if published else None
 
 
+_AUDIENCE_PARAMETERS: Final[Mapping[RegistrationKind, str | None]] = {
+    RegistrationKind.DYNAMIC: "resource",  # RFC 8707
+    RegistrationKind.HYDRA: "audience",  # `resource` is ignored there
+    RegistrationKind.KEYCLOAK: None,  # mappers add it
+    RegistrationKind.NONE: "resource",  # RFC 8707
+}
 _RATES: Final = {"requests_per_second": "requestsPerSecond", "burst": "burst", "concurrency": "concurrency"}
-
-
-def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """A metav1.LabelSelector against labels. An operator that is not known matches nothing."""
-    if any(labels.get(name) != value for name, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(_expression_matches(expression, labels) for expression in selector.get("matchExpressions") or ())
-
-
-def _expression_matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values") or ()
-    match expression["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
 
 
 # --- conditions (metav1.Condition) -----------------------------------------------------------------------------------
@@ -412,6 +529,15 @@ def timestamp(now: float) -> str:
 def seconds(text: str) -> float:
     """metav1.Time as seconds since the epoch."""
     return dt.datetime.fromisoformat(text).timestamp()
+
+
+_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_seconds(text: str) -> float:
+    """A duration of the CRDs (`1m30s`, `500ms`) in seconds."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
 
 
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:

@@ -20,7 +20,7 @@ from .cache import Cache, Resync
 from .cluster_api import ClusterApi, Object
 from .errors import NotFound, Outcome, Rejected
 from .metrics import Metrics
-from .resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SECRET, WATCHED, Key, Kind
+from .resource import AUTHORIZATION_SERVER, NAMESPACE, OWNERS, SECRET, SWEEP, WATCHED, Key, Kind
 from .triggers import Triggers
 from .watch_lag import WatchLag
 from .work_queue import Lane, WorkQueue
@@ -208,10 +208,10 @@ class Runtime:
                 return
 
     def _all_keys(self) -> set[Key]:
-        entries = [*self._cache.all(PROTECTED_SERVICE), *self._cache.all(AUTHORIZATION_SERVER)]
-        # The ledger too: an entry without a service is work of its own.
+        entries = [entry for kind in (*OWNERS.values(), AUTHORIZATION_SERVER) for entry in self._cache.all(kind)]
+        # The ledger too: an entry without an object is work of its own.
         entries += [secret for secret in self._cache.all(SECRET) if secret.namespace == self._operator_namespace]
-        return self._triggers.keys_for(*entries)
+        return self._triggers.keys_for(*entries) | {Key(SWEEP, self._operator_namespace, "orphans")}
 
     async def _tick(self) -> None:
         while True:

@@ -64,6 +64,18 @@ class Settings(BaseSettings):
     verification_interval: float = Field(default=21_600, ge=60)
     """Between two proofs of an unchanged service."""
 
+    drift_interval: float = Field(default=3_600, ge=60)
+    """Between two looks at a client at its authorization server."""
+
+    orphan_sweep: Literal["report", "delete"] = "report"
+    """What the sweep does about clients whose object is gone: report (events, metrics, log) or delete."""
+
+    orphan_sweep_interval: float = Field(default=3_600, ge=60)
+    """Between two sweeps."""
+
+    orphan_sweep_limit: int = Field(default=10, ge=1)
+    """Deletions a sweep."""
+
     resync_interval: float = Field(default=1_200, ge=10)
     """Between two comparisons of the caches with full lists."""
 
@@ -73,7 +85,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = "info"
     """debug, info, warning or error."""
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "orphan_sweep", mode="before")
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value

@@ -6,13 +6,14 @@ costs no write.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import reasons
+from . import plan_rotation, reasons
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
 from .observed import (
     Observed,
+    ObservedClient,
     Settings,
     has_client,
     projected,
@@ -22,11 +23,13 @@ from .observed import (
     workload_available,
 )
 from .proof import Verdict, duration
-from .registration.ledger import State
+from .registrant import Registrant
+from .registration.ledger import Role, State
 from .resource import (
     DEPLOYMENT,
     FINALIZER,
     Condition,
+    ProtectedService,
     find_condition,
     merge_conditions,
     seconds,
@@ -50,48 +53,91 @@ def status(observed: Observed, settings: Settings, settled: Mapping[str, Outcome
         "observedGeneration": service.meta.generation,
         "conditions": merge_conditions(old.get("conditions") or (), conditions, now),
     }
-    if observed.reference is not None and FINALIZER in service.meta.finalizers:
-        result["authorizationServer"] = {"namespace": observed.reference.namespace, "name": observed.reference.name}
+    result |= client_facts(observed)
     if has_client(observed) and observed.ledger is not None:
-        result["clientId"] = observed.ledger.client_id
-        result["credentialsSecret"] = service.credentials_secret
         result["url"] = service.url
-        if observed.ledger.registered is not None:
-            result["registeredAt"] = timestamp(observed.ledger.registered)
+        if observed.ledger.rotated is not None:
+            result["rotatedAt"] = timestamp(observed.ledger.rotated)
+        if (planned := plan_rotation.next_rotation(observed)) is not None:
+            result["nextRotation"] = timestamp(planned)
     verification = _verification_status(observed, settings, conditions)
     if verification:
         result["verification"] = verification
     return result
 
 
+def client_facts(observed: ObservedClient) -> dict[str, Any]:
+    """What status says about the client beside the conditions."""
+    facts: dict[str, Any] = {}
+    if observed.reference is not None and FINALIZER in observed.service.meta.finalizers:
+        facts["authorizationServer"] = {"namespace": observed.reference.namespace, "name": observed.reference.name}
+    if has_client(observed) and observed.ledger is not None:
+        facts["clientId"] = observed.ledger.client_id
+        facts["credentialsSecret"] = observed.service.credentials_secret
+        if observed.ledger.registered is not None:
+            facts["registeredAt"] = timestamp(observed.ledger.registered)
+    return facts
+
+
 def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Outcome]) -> list[Condition]:
     told = {
-        reasons.AUTHORIZATION_SERVER_READY: _server_condition(observed, settings),
-        reasons.CLIENT_REGISTERED: _client_condition(observed, settings),
-        reasons.CREDENTIALS_READY: _credentials_condition(observed, settings),
+        reasons.AUTHORIZATION_SERVER_READY: server_told(observed, _stale(observed.service)),
+        reasons.CLIENT_REGISTERED: client_told(observed, settings),
+        reasons.CREDENTIALS_READY: credentials_told(observed, holds=projected(observed, settings)),
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
+    aside = settled.get(reasons.ROTATION)
+    settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
+    conditions = composed(observed.service, told, settled, lambda final: _ready_condition(observed, settings, final))
+    rotating = _rotating_condition(observed, aside)
+    if rotating is not None:
+        status_, reason, message = rotating
+        generation = observed.service.meta.generation
+        conditions.append(
+            {
+                "type": reasons.ROTATING,
+                "status": status_,
+                "reason": reason,
+                "message": message,
+                "observedGeneration": generation,
+            }
+        )
+    return conditions
+
+
+def composed(
+    service: Registrant,
+    told: dict[str, Told],
+    settled: Mapping[str, Outcome],
+    ready: Callable[[Mapping[str, Told]], Told],
+    *,
+    goes_on: str = "a deletion",
+) -> list[Condition]:
+    """All conditions: those that are `told`, unless this pass stopped there, `ready` after them, and kstatus' own.
+
+    `goes_on`: what a suspended object is not spared.
+    """
     for phase, outcome in settled.items():
         told[phase] = ("False", outcome.reason, outcome.message)
-    if observed.service.at_rest:
+    if service.at_rest:
         told = {type_: _suspended(*said) for type_, said in told.items()}
-    told[reasons.READY] = _ready_condition(observed, settings, told)
-    if observed.service.at_rest:
-        told[reasons.SUSPENDED] = ("True", reasons.SUSPENDED, "spec.suspend is true: only a deletion goes on")
+    told[reasons.READY] = ready(told)
+    if service.at_rest:
+        told[reasons.SUSPENDED] = ("True", reasons.SUSPENDED, f"spec.suspend is true: only {goes_on} goes on")
     stalled = next((o for o in settled.values() if isinstance(o, UserMustEdit | AdministratorMustAct)), None)
     if stalled is not None:
         told[reasons.STALLED] = ("True", stalled.reason, stalled.message)
-    elif told[reasons.READY][0] != "True" and not observed.service.at_rest:
+    elif told[reasons.READY][0] != "True" and not service.at_rest:
         told[reasons.RECONCILING] = ("True", told[reasons.READY][1], told[reasons.READY][2])
-    generation = observed.service.meta.generation
+    generation = service.meta.generation
     return [
         {"type": type_, "status": status_, "reason": reason, "message": message, "observedGeneration": generation}
         for type_, (status_, reason, message) in told.items()
     ]
 
 
-_Told = tuple[str, str, str]  # status, reason, message
+Told = tuple[str, str, str]  # status, reason, message
 # Reasons that hold for a suspended service, too: none of them waits for anything that we would do.
 _STANDING: Final = frozenset(
     {
@@ -105,41 +151,74 @@ _STANDING: Final = frozenset(
 )
 
 
-def _suspended(status_: str, reason: str, message: str) -> _Told:
+def _suspended(status_: str, reason: str, message: str) -> Told:
     """What is not as it should be, of a service at which nothing is done."""
     if status_ == "True" or reason in _STANDING:
         return status_, reason, message
     return status_, reasons.SUSPENDED, f"{message}; spec.suspend is true, so that nothing is changed"
 
 
-def _server_condition(observed: Observed, settings: Settings) -> _Told:
+def server_told(observed: ObservedClient, meanwhile: str = "") -> Told:
+    """AuthorizationServerReady; `meanwhile`: what holds while the server is away."""
     if observed.unreachable is not None:
-        return "False", observed.unreachable.reason, observed.unreachable.message
+        return "False", observed.unreachable.reason, observed.unreachable.message + meanwhile
     return "True", reasons.REACHABLE_NOW, f"AuthorizationServer {observed.reference} answers"
 
 
-def _client_condition(observed: Observed, settings: Settings) -> _Told:
+def client_told(observed: ObservedClient, settings: Settings) -> Told:
+    """ClientRegistered."""
     record = observed.ledger
     if observed.service.meta.deletion_timestamp:
-        if observed.service.retains_client and has_client(observed):
+        if observed.retains_client and has_client(observed):
             return "False", reasons.DELETING, "the object is being deleted; its client stays registered"
         return "False", reasons.DELETING, "the client is being deleted at the authorization server"
     if record is None or record.client_id is None:
         return "False", reasons.PENDING, "the client is not registered yet"
+    if record.state is State.DELETING:
+        return "False", reasons.DELETING, "the client is being deleted at the authorization server"
+    if record.state is State.ORPHANED:
+        return "False", reasons.PENDING, f"client {record.client_id} was left behind; the service has no client"
     wanted = wanted_metadata(observed, settings, record.tag_attempt).digest()
-    if record.state is not State.REGISTERED or record.metadata_digest != wanted:
+    if record.state not in (State.REGISTERED, State.ROTATING) or record.metadata_digest != wanted:
         return "False", reasons.PENDING, f"client {record.client_id} is being updated"
+    if record.is_foreign:
+        return "True", reasons.REGISTERED, f"client {record.client_id} is used as it is: the server registers nobody"
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
-def _credentials_condition(observed: Observed, settings: Settings) -> _Told:
+def _rotating_condition(observed: Observed, obstacle: Outcome | None) -> Told | None:
+    """What a rotation does, or why the last one came to nothing. No part of Ready: the client in use serves on."""
+    record = observed.ledger
+    if record is None:
+        return None
+    client, second = record.client_id, record.second
+    if record.state is State.ROTATING:
+        text = f"a client is made to replace {client}"
+    elif second is not None and second.role is Role.NEXT:
+        text = f"client {second.client_id} is to replace {client}"
+    elif second is not None and second.role is Role.OLD:
+        text = f"client {client} is in use; {second.client_id} is deleted when its last token has expired"
+    elif record.rotation_refusal is not None:
+        text = f"client {client} serves on, another one is tried later: {record.rotation_refusal.message}"
+        return "False", reasons.ROTATION_GIVEN_UP, text
+    elif second is not None:
+        text = f"client {second.client_id} is deleted again"
+    else:
+        return None
+    return "True", reasons.ROTATING, text if obstacle is None else f"{text}; {obstacle.message}"
+
+
+def credentials_told(observed: ObservedClient, *, holds: bool) -> Told:
+    """CredentialsReady; `holds`: whether the tenant's Secret says what it ought to."""
     name = observed.service.credentials_secret
-    if projected(observed, settings):
+    if holds:
         return "True", reasons.PROJECTED, f"Secret {name} holds the client's credentials"
+    if observed.service.brings_credentials:
+        return "False", reasons.PENDING, f"the client is not yet what Secret {name} brings"
     return "False", reasons.PENDING, f"Secret {name} does not hold the client's credentials yet"
 
 
-def _workload_condition(observed: Observed, settings: Settings) -> _Told:
+def _workload_condition(observed: Observed, settings: Settings) -> Told:
     name = observed.service.child_name
     live = observed.children.get((DEPLOYMENT, name))
     if live is None:
@@ -148,7 +227,7 @@ def _workload_condition(observed: Observed, settings: Settings) -> _Told:
         # No counters: they would be a status write at each pod's step.
         failure = _rollout_failure(live.get("status") or {}) or "is rolling out; see its pods"
         return "False", reasons.PROGRESSING, f"Deployment {name}: {failure}"
-    if observed.service.replicas == 0:
+    if observed.service.scaled_to_zero:
         return "True", reasons.SCALED_TO_ZERO, "spec.workload.replicas is 0: nothing runs, nothing answers"
     return "True", reasons.AVAILABLE, f"Deployment {name} runs this generation on all its replicas"
 
@@ -163,10 +242,10 @@ def _rollout_failure(deployment_status: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _verified_condition(observed: Observed, settings: Settings) -> _Told:
+def _verified_condition(observed: Observed, settings: Settings) -> Told:
     if not settings.verification:
         return "Unknown", reasons.VERIFICATION_DISABLED, "verification is switched off for this operator"
-    if observed.service.replicas == 0:
+    if observed.service.scaled_to_zero:
         return "Unknown", reasons.SCALED_TO_ZERO, "there is no pod to call"
     template, proof = wanted_template(observed, settings), observed.proof
     if proof is not None and proof.template == template:
@@ -186,11 +265,11 @@ def _verified_condition(observed: Observed, settings: Settings) -> _Told:
     return "Unknown", reasons.VERIFYING, "the proof of this generation has not ended yet"
 
 
-def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, _Told]) -> _Told:
+def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, Told]) -> Told:
     if observed.service.meta.deletion_timestamp:
         return "False", reasons.DELETING, told[reasons.CLIENT_REGISTERED][2]
     service = observed.service
-    exempt = not settings.verification or service.replicas == 0 or service.at_rest
+    exempt = not settings.verification or service.scaled_to_zero or service.at_rest
     for type_, (status_, reason, message) in told.items():
         if status_ != "True" and not (type_ == reasons.VERIFIED and exempt):
             return "False", reason, message
@@ -199,7 +278,17 @@ def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, 
     if exempt:
         reason = told[reasons.VERIFIED][1]
         return "True", reason, "everything is in place; the service is not verified: " + told[reasons.VERIFIED][2]
-    return "True", reasons.READY_NOW, "registered, deployed and verified"
+    return "True", reasons.READY_NOW, "registered, deployed and verified" + _stale(service)
+
+
+def _stale(service: ProtectedService) -> str:
+    """What spec.validation.serveStale does to the promise, for people."""
+    if not service.serves_stale:
+        return ""
+    return (
+        f"; while the authorization server is down, tokens that were found good are let in up to {service.serve_stale} "
+        f"longer than {service.max_revocation_delay} after their revocation (spec.validation.serveStale)"
+    )
 
 
 def _verification_status(

@@ -2,12 +2,14 @@
 
 | what changed | what is looked at again |
 | --- | --- |
-| ProtectedService, AuthorizationServer | itself |
-| a child, by controller ownerReference | its ProtectedService |
+| ProtectedService, ServiceClient, AuthorizationServer | itself |
+| a ProtectedService | the ServiceClients that name it |
+| a child, by controller ownerReference | its ProtectedService or ServiceClient |
 | anything of ours without an owner (pods, a child robbed of its owner), by label | the service of that name |
-| a ProtectedService that is gone | its ledger entry too |
-| a ledger Secret | its ProtectedService; the ledger entry itself when that is gone |
-| a namespace | every ProtectedService in it |
+| such a Secret | the ServiceClient of that name, too |
+| a ProtectedService or ServiceClient that is gone | its ledger entry too |
+| a ledger Secret | its object; the ledger entry itself when that is gone |
+| a namespace | every ProtectedService and ServiceClient in it |
 | anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret |
 """
 
@@ -15,14 +17,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
 
 from .cache import Cache, Cached
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
-from .resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SECRET, Key
-
-LEDGER_KEY: Final = "Ledger"
+from .resource import (
+    AUTHORIZATION_SERVER,
+    LEDGER,
+    NAMESPACE,
+    OWNERS,
+    PROTECTED_SERVICE,
+    SECRET,
+    SERVICE_CLIENT,
+    Key,
+    ProtectedService,
+)
 
 Related = Callable[[Cached], Iterable[Key]]
 
@@ -33,11 +42,13 @@ def nothing_related(_: Cached) -> Iterable[Key]:
 
 
 def readers_of_secrets(cache: Cache) -> Related:
-    """`related` for Secrets: the AuthorizationServers of the same namespace that read them."""
+    """`related` for Secrets: the AuthorizationServers and services of the same namespace that read them."""
 
     def related(entry: Cached) -> Iterator[Key]:
         if entry.kind != SECRET:
             return
+        if entry.owner_kind not in OWNERS and not entry.name.startswith(SECRET_PREFIX):
+            yield from _readers_of_brought(cache, entry)
         for server in cache.all(AUTHORIZATION_SERVER):
             if server.namespace == entry.namespace:
                 spec = server.body()["spec"]
@@ -47,6 +58,14 @@ def readers_of_secrets(cache: Cache) -> Related:
                     yield Key(AUTHORIZATION_SERVER.kind, server.namespace, server.name)
 
     return related
+
+
+def _readers_of_brought(cache: Cache, entry: Cached) -> Iterator[Key]:
+    for service in cache.all(PROTECTED_SERVICE):
+        if service.namespace == entry.namespace:
+            parsed = ProtectedService.parse(service.body())
+            if parsed.brings_credentials and parsed.credentials_secret == entry.name:
+                yield parsed.key
 
 
 class Triggers:
@@ -67,27 +86,33 @@ class Triggers:
         return keys
 
     def _own(self, entry: Cached) -> Iterator[Key]:
-        if entry.kind in (PROTECTED_SERVICE, AUTHORIZATION_SERVER):
+        if entry.kind in (*OWNERS.values(), AUTHORIZATION_SERVER):
             yield Key(entry.kind.kind, entry.namespace, entry.name)
             yield from self._left_behind(entry)
+            if entry.kind == PROTECTED_SERVICE:
+                for caller in self._cache.callers_of(entry.namespace, entry.name):
+                    yield Key(SERVICE_CLIENT.kind, caller.namespace, caller.name)
         elif entry.kind == NAMESPACE:
-            for service in self._cache.all(PROTECTED_SERVICE):
-                if service.namespace == entry.name:
-                    yield Key(PROTECTED_SERVICE.kind, service.namespace, service.name)
+            for kind in OWNERS.values():
+                for object_ in self._cache.all(kind):
+                    if object_.namespace == entry.name:
+                        yield Key(kind.kind, object_.namespace, object_.name)
         elif self._is_ledger(entry):
             yield self._ledger_key(entry)
-        elif entry.owner_kind == PROTECTED_SERVICE.kind and entry.owner_name:
-            yield Key(PROTECTED_SERVICE.kind, entry.namespace, entry.owner_name)
+        elif (owner := OWNERS.get(entry.owner_kind or "")) is not None and entry.owner_name:
+            yield Key(owner.kind, entry.namespace, entry.owner_name)
         elif entry.service:
             yield Key(PROTECTED_SERVICE.kind, entry.namespace, entry.service)
+            if entry.kind == SECRET:
+                yield Key(SERVICE_CLIENT.kind, entry.namespace, entry.service)
 
     def _left_behind(self, entry: Cached) -> Iterator[Key]:
-        """The ledger entry of a ProtectedService that is gone (its finalizer torn off by hand, say)."""
+        """The ledger entry of an object that is gone (its finalizer torn off by hand, say)."""
         here = self._cache.get(entry.kind, entry.namespace, entry.name)
-        if entry.kind == PROTECTED_SERVICE and (here is None or here.uid != entry.uid):
+        if entry.kind in OWNERS.values() and (here is None or here.uid != entry.uid):
             name = secret_name(entry.uid)
             if self._cache.get(SECRET, self._operator_namespace, name) is not None:
-                yield Key(LEDGER_KEY, self._operator_namespace, name)
+                yield Key(LEDGER, self._operator_namespace, name)
 
     def _is_ledger(self, entry: Cached) -> bool:
         return (
@@ -98,17 +123,17 @@ class Triggers:
 
     def _ledger_key(self, entry: Cached) -> Key:
         """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more."""
-        ledger = Key(LEDGER_KEY, entry.namespace, entry.name)
+        ledger = Key(LEDGER, entry.namespace, entry.name)
         text = (entry.body()["metadata"].get("annotations") or {}).get(LEDGER_ANNOTATION, "")
         try:
             record = json.loads(text)
             kind, place = (
-                record.get("owner_kind", PROTECTED_SERVICE.kind),
+                OWNERS.get(record.get("owner_kind", PROTECTED_SERVICE.kind)),
                 (record["owner_namespace"], record["owner_name"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return ledger
-        owner = self._cache.get(PROTECTED_SERVICE, *place)
-        if kind != PROTECTED_SERVICE.kind or owner is None or owner.uid != entry.name.removeprefix(SECRET_PREFIX):
+        owner = self._cache.get(kind, *place) if kind is not None else None
+        if kind is None or owner is None or owner.uid != entry.name.removeprefix(SECRET_PREFIX):
             return ledger
-        return Key(PROTECTED_SERVICE.kind, *place)
+        return Key(kind.kind, *place)

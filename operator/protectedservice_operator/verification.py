@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Final
 import httpx
 
 from .errors import Outcome, foreign_text
+from .pod_certificate import Unusable
 from .proof import Check, Pod, Proof, Verdict, duration
 from .registration.driver import Registration
 from .registration.remote import USER_AGENT
@@ -54,6 +56,7 @@ class Subject:
     max_revocation_delay: float  # seconds
     tokens: Callable[[], Awaitable[TokenEndpoint]]
     registration: Callable[[], Awaitable[Registration | None]]  # read when needed, not kept
+    tls: Callable[[], Awaitable[ssl.SSLContext]] | None = None  # whom to believe, where pods speak TLS; read likewise
 
 
 @dataclass
@@ -86,8 +89,14 @@ class Verifier:
         self._turns = asyncio.Semaphore(CONCURRENCY)
         self._records: dict[str, _Record] = {}
         # No proxy from the environment, no redirects, no cookies: the pods themselves are asked, and nobody else.
-        self._client = httpx.AsyncClient(
-            transport=transport,
+        self._transport = transport
+        self._client = self._connect(True)
+        self._secure: dict[str, httpx.AsyncClient] = {}  # uid of a service whose pods speak TLS, during its proof
+
+    def _connect(self, tls: ssl.SSLContext | bool) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=self._transport,
+            verify=tls,
             trust_env=False,
             follow_redirects=False,
             timeout=POD_TIMEOUT,
@@ -171,6 +180,9 @@ class Verifier:
             proof = self._ended(subject, Verdict.INCONCLUSIVE, (), "the operator failed to verify; see its log")
         finally:
             record.task = None
+            client = self._secure.pop(subject.uid, None)
+            if client is not None:
+                await client.aclose()
         record.proof = proof
         if proof.verdict in (Verdict.PROVED, Verdict.REVOCATION_NOT_PROVED):
             record.failures, record.proved_pods = 0, frozenset(pod.name for pod in pods)
@@ -189,12 +201,17 @@ class Verifier:
         if not pods:
             return self._ended(subject, Verdict.INCONCLUSIVE, (), "no pod is ready"), None
         try:
+            if subject.tls is not None:
+                self._secure[subject.uid] = self._connect(await subject.tls())
             endpoint, registration = await subject.tokens(), await subject.registration()
             if registration is None:
                 return self._ended(subject, Verdict.INCONCLUSIVE, (), "the client is being replaced"), None
             token = await endpoint.mint(
                 registration.client_id, registration.client_secret, subject.scopes, subject.audience
             )
+        except Unusable as unusable:
+            text = f"pods cannot be asked by TLS: the Secret of spec.workload.tls.secretName {unusable}; correct it"
+            return self._ended(subject, Verdict.UNREACHABLE, (), text), None
         except TokenRefused as refused:
             text = f"the service's own client got no token for the scopes of spec: {refused}"
             return self._ended(subject, Verdict.FAILED, (), text), None
@@ -306,9 +323,10 @@ class Verifier:
         """(status, WWW-Authenticate) of one pod."""
         host = f"[{pod.ip}]" if pod.ip and ":" in pod.ip else pod.ip
         headers = {"Authorization": f"Bearer {token.value}"} if token else {}
-        url = f"http://{host}:{subject.port}{CHECK_PATH}"
+        client = self._secure.get(subject.uid, self._client)
+        url = f"{'http' if subject.tls is None else 'https'}://{host}:{subject.port}{CHECK_PATH}"
         # The head of the answer says it all; the body is anybody's, as long as he likes, and is not read.
-        async with asyncio.timeout(POD_TIMEOUT), self._client.stream("GET", url, headers=headers) as response:
+        async with asyncio.timeout(POD_TIMEOUT), client.stream("GET", url, headers=headers) as response:
             return response.status_code, response.headers.get("www-authenticate", "")
 
     def _ended(self, subject: Subject, verdict: Verdict, checks: tuple[Check, ...], message: str) -> Proof:

@@ -131,6 +131,8 @@ class Workers:
             self._queue.add_rate_limited(key, at_least=wait.retry_after or 0.0),
             self._queue.failures(key),
         )
+        if wait.at_latest is not None:
+            self._queue.add_after(key, wait.at_latest)
         # One line when it begins; an outage over 10,000 objects must not fill the log.
         level = logging.INFO if attempt == 1 else logging.DEBUG
         logger.log(level, "%s waits: %s; attempt %d, next in %.1f s", key, wait, attempt, seconds)
@@ -138,5 +140,5 @@ class Workers:
     def _settle(self, key: Key, outcome: Outcome, seconds: float) -> None:
         self._conflicted.discard(key)
         self._queue.forget(key)
-        self._queue.add_after(key, seconds)
+        self._queue.add_after(key, min(seconds, outcome.at_latest or seconds))
         logger.debug("%s: %s; next in %g s unless something changes", key, outcome, seconds)

@@ -9,9 +9,10 @@ In an application of one's own (Starlette, FastAPI; Django and others by wrappin
     async def orders(request: Request) -> list[Order]:
         facts = request.scope[FACTS]  # who calls: client_id, sub, scopes, ...
 
-Such a policy file has neither `demo` nor `upstream`; the rest is as in `policy.py`. Every path needs a token. Nothing
-is passed on that was not decided: WebSockets are refused, unknown kinds of scope are an error. The connection to the
-authorization server is opened with the first request and closed with the lifespan, where the server has one.
+Such a policy file has neither `demo` nor `upstream`; the rest is as in `policy_file.py`. Every path needs a token,
+unless a rule says otherwise. Nothing is passed on that was not decided: WebSockets are refused, unknown kinds of scope
+are an error. The connection to the authorization server is opened with the first request and closed with the lifespan,
+where the server has one.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from . import policy as policy_file
+from . import policy_file
 from .bearer import Answer, Header, error, refuse, token_of
 from .breaker import Breaker
 from .decision import Reason
 from .introspection import Introspection, reader
 from .metrics import Metrics
-from .policy import CHECK_PATH, Policy, Requirement
+from .policy import CHECK_PATH, Access, Policy, Requirement
+from .protected_resource import ProtectedResource
 from .request_target import RefusedTarget, check_query, matched_path
 from .verifier import Verifier
 
@@ -73,6 +75,7 @@ class Gate:
         self.policy = (
             policy if isinstance(policy, Policy) else policy_file.parse(Path(policy).read_text("utf-8"), embedded=True)
         )
+        self._protected_resource = ProtectedResource(self.policy)
         self.metrics = metrics if metrics is not None else Metrics()
         self._introspection = (
             credentials if isinstance(credentials, Introspection) else reader(self.policy, Path(credentials))
@@ -123,21 +126,24 @@ class Gate:
     async def _decide(self, scope: Scope) -> tuple[Reason, Answer | None]:
         """Why, and the answer; None: the request goes on to the application, with the facts in its scope."""
         scope.pop(FACTS, None)
-        requirement = self.policy.requirement
         try:
             # Servers that give no raw_path have decoded already; then only what they left can be looked at.
             path = matched_path(scope.get("raw_path") or scope["path"].encode())
             check_query(scope.get("query_string", b""))
+            own = self._protected_resource.answer(scope["method"], path)
+            if own is not None:
+                return Reason.OPEN, own
+            need = self.policy.requirement_for(scope["method"], path)
         except RefusedTarget as refusal:
             return Reason.MALFORMED, error(400, "invalid_request", f"Refused: {refusal}")
-        needed = self.policy.requirement_for(scope["method"], path)
-        if needed is None:
+        if need is Access.PUBLIC:
             return Reason.OPEN, None
-        requirement = needed
+        if need is Access.DENY:
+            return Reason.DENIED, refuse(Reason.DENIED, self.policy.requirement)
         token = token_of([value for name, value in scope["headers"] if name.lower() == b"authorization"])
         if isinstance(token, Reason):
-            return token, refuse(token, requirement)
-        return await self._judge(scope, path, token, requirement)
+            return token, refuse(token, need)
+        return await self._judge(scope, path, token, need)
 
     async def _judge(
         self, scope: Scope, path: str, token: str, requirement: Requirement

@@ -76,6 +76,8 @@ _REFUSALS: Final = {
     Reason.ISSUER: _Refusal(401, "invalid_token", "The access token comes from another issuer"),
     Reason.AUDIENCE: _Refusal(401, "invalid_token", "The access token is not meant for this service"),
     Reason.SCOPE: _Refusal(403, "insufficient_scope", "The access token lacks a scope that this request needs"),
+    # No challenge: no token would help.
+    Reason.DENIED: _Refusal(403, "access_denied", "This service does not serve the request", False),
     # RFC 6749 section 4.1.2.1 has the word. Both outages look alike from outside: callers cannot help either.
     Reason.AS_UNAVAILABLE: _Refusal(
         503, "temporarily_unavailable", "The access token cannot be checked at the moment", False
@@ -115,6 +117,8 @@ def challenge(requirement: Requirement, code: str = "", description: str = "") -
     if code:
         parts += [("error", code), ("error_description", description)]
     parts.append(("scope", " ".join(requirement.scopes)))
+    if requirement.resource_metadata is not None:
+        parts.append(("resource_metadata", requirement.resource_metadata))
     return "Bearer " + ", ".join(f"{name}={_quoted(value)}" for name, value in parts)
 
 

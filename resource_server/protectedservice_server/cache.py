@@ -32,13 +32,27 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
     asked_at: float
     until: float
+    """When requests must not use them any more that have another way."""
+    kept_until: float
+    """When no request may use them any more, not even while the authorization server is down."""
 
 
 class Cache:
-    """Two bounded tables: good tokens and refused ones. `bound` is maxRevocationDelay in seconds."""
+    """Two bounded tables: good tokens and refused ones.
 
-    def __init__(self, bound: float, *, most_active: int = MOST_ACTIVE, most_inactive: int = MOST_INACTIVE) -> None:
+    `bound` is maxRevocationDelay, `stale` is serveStale, both in seconds.
+    """
+
+    def __init__(
+        self,
+        bound: float,
+        stale: float = 0.0,
+        *,
+        most_active: int = MOST_ACTIVE,
+        most_inactive: int = MOST_INACTIVE,
+    ) -> None:
         self._bound = bound
+        self._stale = stale
         self._active: dict[bytes, Entry] = {}
         self._inactive: dict[bytes, Entry] = {}
         self._most_active = most_active
@@ -51,24 +65,35 @@ class Cache:
             return None
         return entry.facts
 
+    def stale(self, key: bytes, arrived: float) -> Facts | None:
+        """Facts of a good token that such a request may use where nobody can be asked: `stale` beyond the bound."""
+        entry = self._active.get(key)
+        if entry is None or arrived >= entry.kept_until:
+            return None
+        return entry.facts
+
     def put(self, key: bytes, facts: Facts, asked_at: float, lifetime: float) -> None:
-        """Remember `facts` for `lifetime` seconds from `asked_at`, at most for the bound.
+        """Remember `facts` for `lifetime` seconds from `asked_at`, at most for the bound (and `stale`).
 
         Of two answers about one token the one that was asked for later stays, in whatever order they come back.
         """
         known = self._active.get(key) or self._inactive.get(key)
         if known is not None and known.asked_at > asked_at:
             return
-        self._active.pop(key, None)
-        self._inactive.pop(key, None)
-        lifetime = min(lifetime, self._bound)
+        self.forget(key)
+        fresh, kept = min(lifetime, self._bound), min(lifetime, self._bound + self._stale)
         if not facts.active:
-            lifetime = min(lifetime, INACTIVE_LIFETIME)
-        if lifetime <= 0:
+            fresh = kept = min(fresh, INACTIVE_LIFETIME)
+        if kept <= 0:
             return
         table, most = (self._active, self._most_active) if facts.active else (self._inactive, self._most_inactive)
         _drop_oldest(table, most - 1, asked_at)
-        table[key] = Entry(facts, asked_at, asked_at + lifetime)
+        table[key] = Entry(facts, asked_at, asked_at + fresh, asked_at + kept)
+
+    def forget(self, key: bytes) -> None:
+        """Know nothing of this token any more."""
+        self._active.pop(key, None)
+        self._inactive.pop(key, None)
 
     def sizes(self) -> tuple[int, int]:
         """Entries held: active, inactive."""
@@ -79,6 +104,6 @@ def _drop_oldest(table: dict[bytes, Entry], most: int, now: float) -> None:
     """Drop the oldest entries beyond `most`, and those at the front that nobody can use any more."""
     while table:
         key = next(iter(table))
-        if len(table) <= most and table[key].until > now:
+        if len(table) <= most and table[key].kept_until > now:
             return
         del table[key]

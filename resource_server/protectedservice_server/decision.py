@@ -21,7 +21,8 @@ class Reason(StrEnum):
     __hash__ = str.__hash__
 
     OK = "ok"
-    OPEN = "open"  # the path needs no token (demonstration routes)
+    OPEN = "open"  # the path needs no token: a rule says Public, or it is a demonstration route
+    DENIED = "denied"  # a rule says Deny
     MISSING = "missing"  # no token was sent
     MALFORMED = "malformed"  # the Authorization header or the request itself cannot be read in one way only
     INACTIVE = "inactive"  # the authorization server says so: unknown, expired or revoked

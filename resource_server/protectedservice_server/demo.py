@@ -8,7 +8,7 @@ import msgspec
 
 from .bearer import JSON_HEADERS, Answer, error
 from .decision import Facts
-from .policy import DEMO_PROTECTED_PATH, Policy
+from .policy import DEMO_PROTECTED_PATH, Access, Requirement
 
 _OPEN: Final[dict[str, dict[str, object]]] = {
     "/public": {"ok": True, "protected": False},
@@ -30,25 +30,24 @@ class _Told(msgspec.Struct, gc=False):
     exp: int | None
 
 
-class Demonstration:
-    """`/public`, `/health` and `/ready` for everybody; `/protected` tells the caller what its token says."""
+def demonstration(method: str, path: str, need: Requirement | Access, facts: Facts | None) -> Answer:
+    """`/public`, `/health` and `/ready` for everybody; `/protected` tells the caller what its token says.
 
-    def __init__(self, policy: Policy) -> None:
-        self._scopes = " ".join(policy.requirement.scopes)
-
-    def answer(self, method: str, path: str, facts: Facts | None) -> Answer:
-        """The answer to a request that was let in; `facts` about its token, where the path needs one."""
-        if path != DEMO_PROTECTED_PATH and path not in _OPEN:
-            return error(404, "not_found", "The demonstration has /public, /protected, /health and /ready")
-        if method not in _METHODS:
-            return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))
-        if path in _OPEN:
-            return _json(_OPEN[path])
-        # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
-        if facts is None:
-            raise LookupError("a protected path was reached without a token")
-        exp = facts.exp if facts.exp is None else int(facts.exp)
-        return _json(_Told(True, True, self._scopes, facts.client_id, facts.sub, facts.scope, exp))
+    The answer to a request that was let in; `facts` about its token, where the path needs one.
+    """
+    if path != DEMO_PROTECTED_PATH and path not in _OPEN:
+        return error(404, "not_found", "The demonstration has /public, /protected, /health and /ready")
+    if method not in _METHODS:
+        return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))
+    if path in _OPEN:
+        return _json(_OPEN[path])
+    if not isinstance(need, Requirement):  # a rule says Public
+        return _json(_OPEN["/public"])
+    # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
+    if facts is None:
+        raise LookupError("a protected path was reached without a token")
+    exp = facts.exp if facts.exp is None else int(facts.exp)
+    return _json(_Told(True, True, " ".join(need.scopes), facts.client_id, facts.sub, facts.scope, exp))
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import inf, isinf
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector as PrometheusCollector
+from prometheus_client.utils import floatToGoString
 
 from .metrics import Histogram, Metrics
 
@@ -77,8 +77,8 @@ def _histogram(name: str, text: str, results: Mapping[str, Histogram]) -> Metric
     for result, histogram in results.items():
         buckets: list[tuple[str, float]] = []
         total = 0
-        for bound, count in zip((*histogram.bounds, inf), histogram.counts, strict=True):
+        for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
             total += count
-            buckets.append(("+Inf" if isinf(bound) else str(bound), total))
+            buckets.append((floatToGoString(bound), total))  # type: ignore[no-untyped-call]
         family.add_metric([result], buckets, histogram.sum)
     return family

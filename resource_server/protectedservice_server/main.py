@@ -12,13 +12,14 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from . import credentials as credential_files
-from . import policy as policy_file
+from . import policy_file
 from . import settings as process_settings
 from .certificate import CertificateError, ServiceCertificate
 from .credentials import CredentialsError
@@ -30,9 +31,10 @@ from .introspection import Introspection
 from .management import Management
 from .metrics import Metrics
 from .policy import Policy
+from .revocation_webhook import RevocationWebhook, Secret, SecretError
 from .service import Service
 from .settings import Settings, SettingsError
-from .trust import TrustError
+from .trust import Trust, TrustError
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +100,8 @@ def _load(settings: Settings) -> _Loaded | None:
             certificate = ServiceCertificate(settings.tls)
         except CertificateError as error:
             faults += error.faults
+    if policy is not None:
+        faults += _faults_of_files(policy)
     if policy is not None and not faults:
         try:
             introspection = Introspection(policy, held, lambda: credential_files.read(settings.credentials))
@@ -107,6 +111,22 @@ def _load(settings: Settings) -> _Loaded | None:
             return _Loaded(policy, introspection, certificate)
     _refuse(faults)
     return None
+
+
+def _faults_of_files(policy: Policy) -> list[str]:
+    """What is wrong with the files that a policy names, and that are read when they are needed."""
+    faults: list[str] = []
+    try:
+        if policy.upstream is not None and policy.upstream.ca_file:
+            Trust(Path(policy.upstream.ca_file))
+    except TrustError as error:
+        faults += error.faults
+    try:
+        if policy.validation.webhook_secret_file is not None:
+            Secret(Path(policy.validation.webhook_secret_file))
+    except SecretError as error:
+        faults += error.faults
+    return faults
 
 
 def _log_to_stderr(level: str) -> None:
@@ -136,7 +156,10 @@ async def _serve(loaded: _Loaded, service_socket: socket.socket, management_sock
     """Serve until a signal, then finish what is under way; the management port outlives the service."""
     metrics, ticker = Metrics(), Ticker()
     service = Service(loaded.policy, loaded.introspection, metrics, ticker)
-    management = Management(metrics)
+    secret_file, webhook = loaded.policy.validation.webhook_secret_file, None
+    if secret_file is not None:
+        webhook = RevocationWebhook(Secret(Path(secret_file)), service.forget)
+    management = Management(metrics, webhook)
     certificate = loaded.certificate
     service_server = HttpServer(
         service,

@@ -1,10 +1,14 @@
-"""Health, readiness and metrics, on a port of their own that no Service ever names."""
+"""Health, readiness, metrics and the revocation webhook, on a port of their own that no Service ever names."""
 
 from __future__ import annotations
 
-from .bearer import Answer, error
-from .http1.exchange import Exchange
+from collections.abc import Callable, Sequence
+
+from .bearer import Answer, Header, error
+from .http1.exchange import Exchange, Receiver
 from .metrics import CONTENT_TYPE, Metrics
+from .revocation_webhook import LARGEST_BODY, RevocationWebhook
+from .revocation_webhook import PATH as REVOKED
 
 
 class Management:
@@ -14,12 +18,23 @@ class Management:
     is no part of it: taking the pods away in its outage would turn a clear 503 into no answer at all.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, webhook: RevocationWebhook | None = None) -> None:
         self._metrics = metrics
+        self._webhook = webhook
         self.ready = False
 
     def __call__(self, exchange: Exchange) -> None:
-        exchange.answer(self._answer(exchange.target.partition(b"?")[0]))
+        """One request."""
+        path = exchange.target.partition(b"?")[0]
+        if path != REVOKED.encode() or self._webhook is None:
+            exchange.answer(self._answer(path))
+            return
+        refusal = self._webhook.refusal(exchange.method, exchange.headers)
+        if refusal is not None:
+            exchange.answer(refusal)
+        else:
+            exchange.watch(_Body(exchange, self._webhook.answer))
+            exchange.accept_body()
 
     def _answer(self, path: bytes) -> Answer:
         if path == b"/healthz":
@@ -29,6 +44,36 @@ class Management:
         if path == b"/metrics":
             return Answer(200, ((b"content-type", CONTENT_TYPE.encode()),), self._metrics.exposition())
         return error(404, "not_found", "This port has /healthz, /readyz and /metrics")
+
+
+class _Body(Receiver):
+    """Reads a body, as far as anybody wants to look at it, and then answers."""
+
+    def __init__(self, exchange: Exchange, answer: Callable[[bytes], Answer]) -> None:
+        self._exchange, self._answer, self._received = exchange, answer, b""
+
+    def request_data(self, data: bytes) -> None:
+        if len(self._received) <= LARGEST_BODY:
+            self._received += data
+
+    def request_ended(self, trailers: Sequence[Header]) -> None:
+        self._exchange.answer(self._answer(self._received))
+
+    def request_stalled(self) -> None:
+        self._exchange.keep_alive = False
+        self._exchange.answer(error(408, "request_timeout", "The request body stopped coming"))
+
+    def caller_left(self) -> None:
+        pass
+
+    def caller_full(self) -> None:
+        pass
+
+    def caller_drained(self) -> None:
+        pass
+
+    def caller_sent(self, data: bytes) -> None:
+        pass
 
 
 def _text(status: int, body: bytes) -> Answer:

@@ -38,7 +38,7 @@ class Metrics:
     def __init__(self) -> None:
         # Made beforehand: a rate of something that has not happened yet reads 0, not "no data".
         self.requests = dict.fromkeys(Reason, 0)
-        self.lookups = dict.fromkeys(("hit", "miss", "joined"), 0)
+        self.lookups = dict.fromkeys(("hit", "miss", "joined", "stale"), 0)
         self.introspections: dict[str, Histogram] = {}
         self.upstream: dict[str, Histogram] = {}
         self.breaker = State.CLOSED
@@ -51,7 +51,7 @@ class Metrics:
         self.requests[reason] += 1
 
     def looked_up(self, result: str) -> None:
-        """A token was looked up: `hit`, `miss` or `joined`."""
+        """A token was looked up: `hit`, `miss` or `joined`; and `stale` after one of the latter in an outage."""
         self.lookups[result] += 1
 
     def introspected(self, result: str, seconds: float) -> None:

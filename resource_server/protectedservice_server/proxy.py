@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from .bearer import Header, error
 from .decision import Facts
-from .forwarded import request_head, response_headers, trailers
+from .forwarded import Requests, response_headers
 from .http1.client import Call, Failure, Head
 from .http1.exchange import Exchange
 from .http1.messages import lines
 from .http1.pool import Address, Origin, Pool
 from .http1.ticker import INTERVAL, Ticker
+from .identity import Identity
 from .policy import Upstream, refused_address
+from .trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +36,13 @@ Observe = Callable[[str, float], None]
 
 
 class Proxy:
-    """What stands behind the gate when there is an upstream. `close` it at the end."""
+    """What stands behind the gate when there is an upstream. `close` it at the end.
 
-    def __init__(self, upstream: Upstream, observe: Observe, ticker: Ticker) -> None:
+    Raises:
+        TrustError: on construction, when the policy's caFile cannot be used.
+    """
+
+    def __init__(self, upstream: Upstream, identity: Identity, observe: Observe, ticker: Ticker) -> None:
         self.timeout = upstream.timeout
         self.url = upstream.url
         self.observe = observe
@@ -44,7 +51,10 @@ class Proxy:
         def refused(address: Address) -> str | None:
             return refused_address(address, allow_loopback=upstream.allow_loopback)
 
-        self.pool = Pool(Origin.of(upstream.url), ticker, upstream.timeout, refused)
+        trust = Trust(Path(upstream.ca_file) if upstream.ca_file else None)
+        origin = Origin.of(upstream.url, server_name=upstream.server_name)
+        self.pool = Pool(origin, ticker, upstream.timeout, refused, trust.context)
+        self.requests = Requests(identity, origin.authority)
 
     async def close(self) -> None:
         """Close the connections to the upstream."""
@@ -52,7 +62,7 @@ class Proxy:
 
     def forward(self, exchange: Exchange, target: bytes, facts: Facts | None) -> None:
         """Pass on a request: `target` is its path and query, as they were matched."""
-        head = request_head(exchange, target, self.pool.origin.authority, facts)
+        head = self.requests.head(exchange, target, facts)
         relay = _Relay(self, exchange, head)
         exchange.watch(relay)
         if not relay.over:
@@ -139,7 +149,7 @@ class _Relay(Call):
     def finished(self, received: Sequence[Header]) -> None:
         self.over = True
         if self._exchange.chunks:
-            self._exchange.write(b"0\r\n%b\r\n" % lines(trailers(received)))
+            self._exchange.write(b"0\r\n%b\r\n" % lines(self._proxy.requests.trailers(received)))
         self._exchange.finish()
 
     def failed(self, failure: Failure) -> None:
@@ -183,7 +193,7 @@ class _Relay(Call):
         if self.connection is None or self._exchange.length == 0:
             return
         if self._exchange.length is None:
-            self.connection.write(b"0\r\n%b\r\n" % lines(trailers(received)))
+            self.connection.write(b"0\r\n%b\r\n" % lines(self._proxy.requests.trailers(received)))
         self.connection.request_sent = True
         if not self._caller_full:
             self._patience()

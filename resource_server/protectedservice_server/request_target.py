@@ -12,8 +12,6 @@ from urllib.parse import unquote_to_bytes
 
 # What RFC 3986 allows in a path, and the few printable characters that clients send unencoded all the same.
 _PATH: Final = re.compile(rb"/[\x21\x24-\x3b\x3d\x40-\x5a\x5b\x5d\x5f\x61-\x7a\x7c\x7e%]*")
-# Those of which nothing can be misread: no escape, no semicolon, no segment that begins with a dot.
-_SIMPLE: Final = re.compile(rb"(?:/[A-Za-z0-9_~$!'()*+,:=@&-][A-Za-z0-9._~$!'()*+,:=@&-]*)+/?|/")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE: Final = re.compile(rb"https?://[A-Za-z0-9._~%:\[\]-]+(?=[/?]|$)", re.IGNORECASE)
 _QUERY: Final = re.compile(rb"[\x21\x22\x24-\x7e]*")
@@ -23,25 +21,22 @@ class RefusedTarget(ValueError):
     """A request target that is answered 400; the message says why, and holds nothing of the target."""
 
 
-def matched(target: bytes) -> tuple[str, bytes]:
-    """The path that rules are matched against, and the path and query to forward: the same bytes.
+def split(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request target; the query with its question mark, as it was received.
 
     An absolute target stands for its path (RFC 9112 section 3.2.2): whom it names does not matter behind this server.
 
     Raises:
-        RefusedTarget: it is of another form, or not plain enough to mean the same to everybody.
+        RefusedTarget: it is of another form.
     """
-    if _SIMPLE.fullmatch(target):
-        return target.decode("ascii"), target
-    if target[:1] != b"/":
+    if not target.startswith(b"/"):
         absolute = _ABSOLUTE.match(target)
         if absolute is None:
             raise RefusedTarget("the target is neither a path nor an absolute http URL")
         rest = target[absolute.end() :]
         target = rest if rest.startswith(b"/") else b"/" + rest
-    path, _, query = target.partition(b"?")
-    check_query(query)
-    return matched_path(path), target
+    path, mark, query = target.partition(b"?")
+    return path, mark + query
 
 
 def matched_path(raw_path: bytes) -> str:

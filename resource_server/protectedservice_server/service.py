@@ -9,23 +9,43 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from .asgi import monotonic
 from .bearer import Answer, error, refuse, token_of
 from .breaker import Breaker
 from .decision import Facts, Reason
-from .demo import Demonstration
+from .demo import demonstration
 from .http1.exchange import Exchange
 from .http1.ticker import Ticker
+from .identity import Identity
 from .introspection import Introspection
 from .metrics import Metrics
-from .policy import CHECK_PATH, Policy, Requirement
+from .policy import CHECK_PATH, Access, Need, Policy, Requirement
+from .protected_resource import ProtectedResource
 from .proxy import Proxy
-from .request_target import RefusedTarget, matched
+from .request_target import RefusedTarget, check_query, matched_path, split
 from .verifier import Verdict, Verifier
 
 _OK: Final = Reason.OK
+
+_LONGEST_REMEMBERED: Final = 256
+"""Bytes of a target that is worth remembering; most are shorter, and many callers ask for the same ones."""
+_MOST_REMEMBERED: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What the policy makes of a method and a target. It depends on nothing else, and so is worked out once."""
+
+    path: str
+    target: bytes
+    """The bytes that were matched, for the upstream."""
+    need: Need
+    own: Answer | None
+    """The whole answer, where no upstream is asked."""
 
 
 class Service:
@@ -52,10 +72,15 @@ class Service:
             observer=metrics,
             breaker=Breaker(clock, metrics.breaker_changed),
         )
-        self._recall = self._verifier.recall
         metrics.watch_cache(self._verifier.cache.sizes)
-        self._proxy = None if policy.upstream is None else Proxy(policy.upstream, metrics.upstream_answered, ticker)
-        self._demonstration = Demonstration(policy)
+        upstream = policy.upstream
+        self._proxy = (
+            None
+            if upstream is None
+            else Proxy(upstream, Identity(upstream, policy.rules), metrics.upstream_answered, ticker)
+        )
+        self._protected_resource = ProtectedResource(policy)
+        self._known_way = lru_cache(maxsize=_MOST_REMEMBERED)(self._way)
         self._waiting: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -68,60 +93,84 @@ class Service:
         if self._proxy is not None:
             await self._proxy.close()
 
+    def forget(self, token: str) -> None:
+        """Use nothing of what is known of this token (see `Verifier.forget`)."""
+        self._verifier.forget(token)
+
     def refused(self) -> None:
         """Count a request that was no valid HTTP."""
         self._metrics.decided(Reason.MALFORMED)
 
     def __call__(self, exchange: Exchange) -> None:
         """Decide about one request. Nothing is passed on that was not decided."""
+        target = exchange.target
         try:
-            path, target = matched(exchange.target)
+            way = (self._known_way if len(target) <= _LONGEST_REMEMBERED else self._way)(exchange.method, target)
         except RefusedTarget as refusal:
             self._metrics.decided(Reason.MALFORMED)
             exchange.answer(error(400, "invalid_request", f"Refused: {refusal}"))
             return
-        requirement = self._policy.requirement_for(exchange.method, path)
-        if requirement is None:
-            self._metrics.decided(Reason.OPEN)
-            self._admit(exchange, path, target, None)
+        need = way.need
+        if not isinstance(need, Requirement):
+            self._without_token(exchange, way, need)
             return
         token = token_of(exchange.authorization)
         if type(token) is Reason:
             self._metrics.decided(token)
-            exchange.answer(refuse(token, requirement))
+            exchange.answer(refuse(token, need))
             return
-        verdict = self._recall(token, requirement)
+        verdict = self._verifier.recall(token, need)
         if verdict is not None:
-            self._settle(exchange, path, target, requirement, verdict)
+            self._settle(exchange, way, need, verdict)
             return
-        task = asyncio.create_task(self._ask(exchange, path, target, requirement, token))
+        task = asyncio.create_task(self._ask(exchange, way, need, token))
         exchange.on_left = task.cancel
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _ask(self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, token: str) -> None:
+    def _way(self, method: str, target: bytes) -> _Way:
+        """Raises RefusedTarget."""
+        raw_path, query = split(target)
+        path = matched_path(raw_path)
+        check_query(query)
+        own = self._protected_resource.answer(method, path)
+        need = Access.PUBLIC if own is not None else self._policy.requirement_for(method, path)
+        return _Way(path, raw_path + query, need, own)
+
+    def _without_token(self, exchange: Exchange, way: _Way, access: Access) -> None:
+        if access is Access.DENY:
+            self._metrics.decided(Reason.DENIED)
+            exchange.answer(refuse(Reason.DENIED, self._policy.requirement))
+            return
+        self._metrics.decided(Reason.OPEN)
+        if way.own is not None:
+            exchange.answer(way.own)
+        else:
+            self._admit(exchange, way, None)
+
+    async def _ask(self, exchange: Exchange, way: _Way, requirement: Requirement, token: str) -> None:
         try:
             verdict = await self._verifier.verify(token, requirement)
             exchange.on_left = None
-            self._settle(exchange, path, target, requirement, verdict)
+            self._settle(exchange, way, requirement, verdict)
         except Exception as bug:
             exchange.crash(bug)
 
-    def _settle(self, exchange: Exchange, path: str, target: bytes, requirement: Requirement, verdict: Verdict) -> None:
+    def _settle(self, exchange: Exchange, way: _Way, requirement: Requirement, verdict: Verdict) -> None:
         reason = verdict.reason
         self._metrics.decided(reason)
         if reason is not _OK:
             exchange.answer(refuse(reason, requirement, verdict.retry_after))
-        elif path == CHECK_PATH:
+        elif way.path == CHECK_PATH:
             exchange.answer(_check(exchange.method))
         else:
-            self._admit(exchange, path, target, verdict.facts)
+            self._admit(exchange, way, verdict.facts)
 
-    def _admit(self, exchange: Exchange, path: str, target: bytes, facts: Facts | None) -> None:
+    def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> None:
         if self._proxy is not None:
-            self._proxy.forward(exchange, target, facts)
+            self._proxy.forward(exchange, way.target, facts)
         else:
-            exchange.answer(self._demonstration.answer(exchange.method, path, facts))
+            exchange.answer(demonstration(exchange.method, way.path, way.need, facts))
 
 
 def _check(method: str) -> Answer:

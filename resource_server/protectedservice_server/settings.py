@@ -28,7 +28,7 @@ class Settings:
     """One process's settings; built in `main`, passed down."""
 
     policy: Path
-    """File; see policy.py."""
+    """File; see policy_file.py."""
     credentials: Path
     """Folder with the files client_id and client_secret."""
     port: int

@@ -1,4 +1,4 @@
-"""Whose certificates the authorization server may show: those of the system, or those of one file, read as it changes.
+"""Whose certificates another server may show: those of the system, or those of one file, read as it changes.
 
 There is no way to skip the verification.
 """

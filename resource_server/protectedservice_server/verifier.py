@@ -6,6 +6,11 @@ The promise (`maxRevocationDelay`, B seconds): a request that arrives later than
 a request that arrived at t is let in only on an answer whose question was sent at s > t - B. The server looked at its
 own state not before s. If the token was revoked at r < t - B, then s > r, and the answer says inactive. With B = 0 an
 answer counts only if its question was sent at t or later: nothing is remembered, and no call that was sent is joined.
+
+With `serveStale` (S seconds) an answer counts up to S longer, s > t - B - S, where it said that the token is good and
+nobody can be asked: the question of this very request failed by the authorization server's fault, or the breaker is
+open. The promise is then B + S, for as long as the outage lasts. An inactive answer ends it for its token, and so does
+whoever says that the token was revoked (`forget`).
 """
 
 from __future__ import annotations
@@ -71,11 +76,18 @@ Introspect = Callable[[str], Awaitable[Learnt]]
 """Asks about one token. Raises: Unavailable."""
 
 
+class _Forgotten(Exception):
+    """The token was said to be revoked after the question was sent: its answer may speak of the time before."""
+
+
 class Observer(Protocol):
     """Who wants to count what happens."""
 
     def looked_up(self, result: str) -> None:
-        """A token was found in the cache (`hit`), joined a call under way (`joined`), or neither (`miss`)."""
+        """A token was found in the cache (`hit`), joined a call under way (`joined`), or neither (`miss`).
+
+        Afterwards, where nobody could be asked: what was known before was used (`stale`).
+        """
 
     def introspected(self, result: str, seconds: float) -> None:
         """A question ended: `active`, `inactive`, `blamed`, or the kind of failure."""
@@ -95,6 +107,10 @@ class _Call:
 
     probe: bool
     sent_at: float | None = None
+    void: bool = False
+    """Its answer must not be used."""
+    overtaken: bool = False
+    """Its answer must not be remembered: a question sent no earlier was answered inactive."""
     task: asyncio.Task[Facts] | None = field(default=None, repr=False)
 
 
@@ -122,9 +138,12 @@ class Verifier:
         self._clock = clock
         self._wall = wall
         self._observer = observer
-        self.cache = cache if cache is not None else Cache(self._bound)
+        self.cache = cache if cache is not None else Cache(self._bound, policy.validation.serve_stale)
         self.breaker = breaker if breaker is not None else Breaker(clock)
         self._calls: dict[bytes, _Call] = {}
+        """The latest question about each token: the one that may be joined."""
+        self._under_way: dict[bytes, list[_Call]] = {}
+        """All questions about each token."""
         self._slots = asyncio.Semaphore(MOST_CALLS)
         self._last_refusal = Reason.AS_UNAVAILABLE
         self._failing: str | None = None
@@ -138,7 +157,7 @@ class Verifier:
         if facts is None:
             return None
         self._observer.looked_up("hit")
-        reason = decide(facts, requirement, self._issuer, self._wall())
+        reason = decide(facts, requirement, self._issuer, self._wall())  # as in _judged; a call less on the hot path
         return Verdict(reason, facts if reason is _OK else None)
 
     async def verify(self, token: str, requirement: Requirement) -> Verdict:
@@ -148,17 +167,46 @@ class Verifier:
         facts = self.cache.get(key, arrived)
         if facts is not None:
             self._observer.looked_up("hit")
-        else:
+        while facts is None:
             try:
                 facts = await self._learn(key, token, arrived)
+            except _Forgotten:
+                continue  # asked anew, after the revocation
             except Unavailable as failure:
-                return Verdict(failure.reason, retry_after=max(1, math.ceil(failure.retry_after or 1.0)))
+                facts = self._stale(key, arrived, failure)
+                if facts is None:
+                    return Verdict(failure.reason, retry_after=max(1, math.ceil(failure.retry_after or 1.0)))
+        return self._judged(facts, requirement)
+
+    def _judged(self, facts: Facts, requirement: Requirement) -> Verdict:
         reason = decide(facts, requirement, self._issuer, self._wall())
         return Verdict(reason, facts if reason is Reason.OK else None)
 
+    def forget(self, token: str) -> None:
+        """Somebody says that `token` was revoked: use nothing of what is known of it, or was asked before now.
+
+        Requests that wait for such an answer ask anew: the server has the last word.
+        """
+        key = key_of(token)
+        self.cache.forget(key)
+        for call in self._under_way.get(key, ()):
+            call.void = call.void or call.sent_at is not None
+        joinable = self._calls.get(key)
+        if joinable is not None and joinable.void:
+            del self._calls[key]
+
+    def _stale(self, key: bytes, arrived: float, failure: Unavailable) -> Facts | None:
+        """What may be used all the same. An outage is the server's: not our own queue's, nor our credentials'."""
+        if failure.reason is not Reason.AS_UNAVAILABLE or not failure.counts:
+            return None
+        facts = self.cache.stale(key, arrived)
+        if facts is not None:
+            self._observer.looked_up("stale")
+        return facts
+
     async def close(self) -> None:
         """Give up the questions under way."""
-        tasks = [call.task for call in self._calls.values() if call.task is not None]
+        tasks = [call.task for calls in self._under_way.values() for call in calls if call.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -176,6 +224,7 @@ class Verifier:
                 raise failure
             call = _Call(probe=self.breaker.state is State.HALF_OPEN)
             self._calls[key] = call
+            self._under_way.setdefault(key, []).append(call)
             call.task = asyncio.create_task(self._ask(key, token, call))
             call.task.add_done_callback(_retrieve)
         # Shielded: a caller that goes away must not take the answer from the others.
@@ -189,6 +238,7 @@ class Verifier:
 
         Raises:
             Unavailable: no answer; not remembered.
+            _Forgotten: the answer must not be used.
         """
         began = self._clock()
         learnt_of_server = False
@@ -204,10 +254,8 @@ class Verifier:
                 raise Unavailable("timeout") from None
             learnt_of_server = not learnt.blames_token
             self._heard(learnt, began)
-            facts = learnt.facts
-            left = math.inf if facts.exp is None else facts.exp - wall
-            self.cache.put(key, facts, call.sent_at, left)
-            return facts
+            self._remember(key, learnt.facts, call, wall)
+            return learnt.facts
         except Unavailable as failure:
             learnt_of_server = failure.counts
             if failure.counts:
@@ -218,8 +266,32 @@ class Verifier:
         finally:
             if call.probe and not learnt_of_server:
                 self.breaker.abandoned()
-            if self._calls.get(key) is call:
-                del self._calls[key]
+            self._ended(key, call)
+
+    def _remember(self, key: bytes, facts: Facts, call: _Call, wall: float) -> None:
+        """Keep an answer for others, unless what came after its question speaks against it.
+
+        Raises:
+            _Forgotten: its own waiters must not use it either.
+        """
+        if call.void or call.sent_at is None:
+            raise _Forgotten
+        if not facts.active:
+            for other in self._under_way[key]:
+                other.overtaken = other.overtaken or (other.sent_at is not None and other.sent_at <= call.sent_at)
+        elif call.overtaken:
+            return
+        left = math.inf if facts.exp is None else facts.exp - wall
+        self.cache.put(key, facts, call.sent_at, left)
+
+    def _ended(self, key: bytes, call: _Call) -> None:
+        if self._calls.get(key) is call:
+            del self._calls[key]
+        others = [other for other in self._under_way[key] if other is not call]
+        if others:
+            self._under_way[key] = others
+        else:
+            del self._under_way[key]
 
     def _heard(self, learnt: Learnt, began: float) -> None:
         result = "blamed" if learnt.blames_token else "active" if learnt.facts.active else "inactive"

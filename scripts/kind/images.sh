@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Sourced. images_build: builds the product's images. image_names: their names, one a line.
+# Sourced. images_build [MORE...]: builds the product's images, and more: postgresql. image_names [MORE...]: their names, one a line.
 
 image_version() { sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml; }
 
 image_names() {
   local version
   version=$(image_version)
-  printf "protectedservice/%s:$version\n" operator resource-server authorization-server
+  printf "protectedservice/%s:$version\n" operator resource-server authorization-server "$@"
 }
 
 images_build() {
@@ -16,7 +16,7 @@ images_build() {
   for variable in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
     [ -z "${!variable:-}" ] || arguments+=(--build-arg "$variable")
   done
-  for image in $(image_names); do
+  for image in $(image_names "$@"); do
     program=${image##*/}
     program=${program%%:*}
     note "building $image"

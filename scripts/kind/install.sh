@@ -8,6 +8,7 @@ install_product() {
   logged crds kubectl apply --server-side --force-conflicts -k crds
   kubectl kustomize crds | logged crds-wait kubectl wait --for=condition=Established --timeout=60s -f -
   registration_secret
+  if kubectl kustomize "k8s/overlays/$1" | grep 'name: authorization-server-database$' >/dev/null; then database_secret; fi
   note "k8s/overlays/$1"
   logged overlay kubectl apply --server-side --force-conflicts -k "k8s/overlays/$1"
   local namespace workload
@@ -42,12 +43,25 @@ registration_secret() {
   done
 }
 
+# What the replicas of the authorization server share: the database's password, and a key. Made once and never shown, as above.
+database_secret() {
+  if kubectl -n authorization-server get secret authorization-server-database >/dev/null 2>&1; then return; fi
+  python3 - <<'PY' | kubectl create -f - >/dev/null
+import json
+import secrets
+
+metadata = {"name": "authorization-server-database", "namespace": "authorization-server"}
+values = {key: secrets.token_urlsafe(48) for key in ("password", "secret-key")}
+print(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}))
+PY
+}
+
 # cluster_state NAMESPACE...: what somebody needs to see when something did not happen. No Secrets.
 cluster_state() {
   local namespace pod
   for namespace in "$@"; do
     printf '\n--- namespace %s\n' "$namespace"
-    kubectl -n "$namespace" get deployments,pods -o wide || true
+    kubectl -n "$namespace" get deployments,statefulsets,jobs,pods -o wide || true
     kubectl -n "$namespace" get events --sort-by=.lastTimestamp 2>/dev/null | tail -n 20 || true
     for pod in $(kubectl -n "$namespace" get pods -o name 2>/dev/null); do
       printf -- '--- log of %s %s\n' "$namespace" "$pod"
@@ -56,6 +70,6 @@ cluster_state() {
   done >&2
   {
     printf '\n--- ProtectedServices and AuthorizationServers\n'
-    kubectl get protectedservices,authorizationservers --all-namespaces || true
+    kubectl get protectedservices,serviceclients,authorizationservers --all-namespaces || true
   } >&2
 }

@@ -27,7 +27,7 @@ def kubectl() -> Kubectl:
         pytest.skip(NO_CLUSTER)
     kubectl = Kubectl.of_e2e_cluster(os.environ)
     kubectl.run("apply", "--server-side", f"--kustomize={ROOT / 'crds'}")
-    for plural in ("protectedservices", "authorizationservers"):
+    for plural in ("protectedservices", "serviceclients", "authorizationservers"):
         kubectl.wait("crd", f"{plural}.protectedservice.dev", "condition=Established")
     kubectl.run("apply", "--server-side", *(f"--filename={K8S / 'base' / name}.yaml" for name in RIGHTS))
     return kubectl

@@ -8,7 +8,7 @@ from typing import Any
 
 from protectedservice_operator.cluster_api import ClusterApi
 from protectedservice_operator.errors import AlreadyExists, Conflict, NotFound, Rejected
-from protectedservice_operator.resource import CONFIG_MAP, DEPLOYMENT, NAMESPACE, SECRET, SERVICE
+from protectedservice_operator.resource import CONFIG_MAP, DEPLOYMENT, NAMESPACE, REPLICAS_MANAGER, SECRET, SERVICE
 
 LABELS = {"conversation": "yes"}
 IMAGE = "example.invalid/image:1"
@@ -168,24 +168,27 @@ async def applying(cluster: ClusterApi, namespace: str) -> list[str]:
     put_right = await cluster.apply(DEPLOYMENT, wanted)
     say(f"put right but for what others added: {containers(put_right)} {put_right['spec']['replicas']}")
     template = "/spec/template/spec/containers"
-    guard = {"op": "test", "path": "/metadata/resourceVersion", "value": put_right["metadata"]["resourceVersion"]}
-    cleaned = await cluster.patch(
-        DEPLOYMENT,
-        namespace,
-        "work",
-        [guard, {"op": "remove", "path": f"{template}/1"}, {"op": "remove", "path": f"{template}/0/env/1"}],
-    )
+    # Items are tested, not the resourceVersion: where controllers run, the Deployment's status moves meanwhile.
+    sidecar, theirs = f"{template}/1", f"{template}/0/env/1"
+    seen = put_right["spec"]["template"]["spec"]["containers"]
+    guards = [
+        {"op": "test", "path": "/metadata/uid", "value": put_right["metadata"]["uid"]},
+        {"op": "test", "path": sidecar, "value": seen[1]},
+        {"op": "test", "path": theirs, "value": seen[0]["env"][1]},
+    ]
+    removals = [{"op": "remove", "path": sidecar}, {"op": "remove", "path": theirs}]
+    cleaned = await cluster.patch(DEPLOYMENT, namespace, "work", [*guards, *removals])
     say(f"the rest by JSON patch: {containers(cleaned)}")
-    late = cluster.patch(DEPLOYMENT, namespace, "work", [guard, {"op": "remove", "path": f"{template}/0"}])
+    late = cluster.patch(DEPLOYMENT, namespace, "work", [*guards, {"op": "remove", "path": f"{template}/0"}])
     say(f"JSON patch with a stale guard: {await outcome(late)}")
     again = await cluster.apply(DEPLOYMENT, wanted)
-    # Not the resourceVersion: where controllers run, the Deployment's status moves meanwhile.
     say(f"then an apply changes nothing: {again['metadata']['generation'] == cleaned['metadata']['generation']}")
 
     generation = again["metadata"]["generation"]
     status = {"status": {"observedGeneration": 1, "replicas": 1}}
-    untouched = await cluster.patch(DEPLOYMENT, namespace, "work", status)
-    say(f"status by the main resource: {untouched.get('status', {}).get('replicas')}")
+    unheard_of = {"status": {"observedGeneration": 1, "replicas": 77}}  # as no controller here would say
+    untouched = await cluster.patch(DEPLOYMENT, namespace, "work", unheard_of)
+    say(f"status by the main resource: {untouched.get('status', {}).get('replicas') == 77}")
     told = await cluster.patch(DEPLOYMENT, namespace, "work", {**status, "spec": {"replicas": 9}}, subresource="status")
     say(f"status by its own: {told['status']['replicas']}, spec untouched: {told['spec']['replicas']}")
     say(f"generation moved by status: {told['metadata']['generation'] - generation}")
@@ -193,6 +196,17 @@ async def applying(cluster: ClusterApi, namespace: str) -> list[str]:
     say(f"generation moved by spec: {scaled['metadata']['generation'] - generation}")
     labelled = await cluster.patch(DEPLOYMENT, namespace, "work", {"metadata": {"labels": {"x": "y"}}})
     say(f"generation moved by a label: {labelled['metadata']['generation'] - generation}")
+    place = {"name": "work", "namespace": namespace}
+    number = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": place, "spec": {"replicas": 4}}
+    await cluster.apply(DEPLOYMENT, deployment(namespace, container(), replicas=4))
+    await cluster.apply(DEPLOYMENT, number, manager=REPLICAS_MANAGER)
+    let_go = await cluster.apply(DEPLOYMENT, deployment(namespace, container()))
+    say(f"a number that another manager holds too, given up: {let_go['spec']['replicas']}")
+    await cluster.patch(DEPLOYMENT, namespace, "work", {"spec": {"replicas": 5}})
+    again = await cluster.apply(DEPLOYMENT, deployment(namespace, container(env=env[:1])))
+    say(f"changed by somebody, and applied without it: {again['spec']['replicas']}")
+    taken = await cluster.apply(DEPLOYMENT, deployment(namespace, container(), replicas=3))
+    say(f"taken back: {taken['spec']['replicas']}")
     other = deployment(namespace, container())
     other["spec"]["selector"] = {"matchLabels": {"a": "b"}}
     other["spec"]["template"]["metadata"] = {"labels": {"a": "b"}}

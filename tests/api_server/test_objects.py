@@ -11,7 +11,7 @@ import pytest
 from ..contract.manifests import EXAMPLES, documents, shipped
 from ..contract.schema import schema, with_defaults
 from ..support.kubectl import Kubectl, KubectlError, Object
-from .test_refusals import SERVER, SERVICE, changed
+from .test_refusals import CALLER, SERVER, SERVICE, changed
 
 pytestmark = pytest.mark.cluster
 
@@ -63,14 +63,15 @@ def test_the_smallest_protected_service_gets_the_defaults_of_the_design(kubectl:
         "scopes": ["read"],
         "scopeMatch": "All",
         "demo": False,
-        "upstream": {"service": {"name": "orders", "port": 8080}, "timeout": "30s"},
-        "validation": {"maxRevocationDelay": "5s", "timeout": "2s", "retries": 1},
+        "upstream": {"service": {"name": "orders", "port": 8080}, "timeout": "30s", "forwardToken": False},
+        "validation": {"maxRevocationDelay": "5s", "timeout": "2s", "retries": 1, "serveStale": "0s"},
         "workload": {
             "replicas": 2,
             "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
             "logLevel": "info",
         },
         "service": {"port": 80, "type": "ClusterIP"},
+        "allowedClients": {"from": "Same"},
         "suspend": False,
     }
 
@@ -83,6 +84,58 @@ def test_the_smallest_authorization_server_allows_its_own_namespace_and_trusts_n
     assert spec["allowedNamespaces"] == {"from": "Same"}
     assert spec["allowInsecureHTTP"] is False
     assert spec["registration"]["dynamicClientRegistration"] == {"idempotencyKey": "Ignored", "open": False}
+
+
+def test_the_defaults_of_a_service_client_are_those_of_the_schema(kubectl: Kubectl, namespace: str) -> None:
+    spec = kubectl.create(CALLER, namespace=namespace, dry_run=True)["spec"]
+
+    assert spec == with_defaults(schema("ServiceClient"), {"spec": CALLER["spec"]})["spec"]
+
+
+@pytest.fixture(scope="module")
+def caller(kubectl: Kubectl, namespace: str) -> Iterator[str]:
+    """Name of a ServiceClient that says what is immutable."""
+    changes: dict[str, Any] = {
+        "metadata.name": "caller",
+        "spec.authorizationServerRef": {"name": "default", "namespace": "platform"},
+        "spec.credentialsSecret": {"name": "caller"},
+    }
+    kubectl.apply(changed(CALLER, changes), namespace=namespace, manager="tenant")
+    yield "caller"
+    kubectl.delete("serviceclient", "caller", namespace=namespace, wait=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        pytest.param({"authorizationServerRef": {"name": "other"}}, "spec.authorizationServerRef", id="another server"),
+        pytest.param({"authorizationServerRef": None}, "spec.authorizationServerRef", id="the reference goes"),
+        pytest.param({"credentialsSecret": {"name": "other"}}, "spec.credentialsSecret.name", id="another Secret"),
+        pytest.param({"credentialsSecret": {"name": None}}, "spec.credentialsSecret.name", id="the Secret's name goes"),
+    ],
+)
+def test_what_is_immutable_of_a_service_client_cannot_be_changed(
+    kubectl: Kubectl, namespace: str, caller: str, change: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(KubectlError) as refusal:
+        kubectl.patch("serviceclient", caller, {"spec": change}, namespace=namespace, dry_run=True)
+
+    assert f"{named} is immutable" in refusal.value.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"services": [{"name": "other", "namespace": "a"}]}, id="other services"),
+        pytest.param({"services": None, "scopes": ["read"], "audience": "urn:a:b"}, id="from services to scopes"),
+        pytest.param({"credentialsSecret": {"keys": {"clientId": "ID"}}}, id="a key"),
+        pytest.param({"deletionPolicy": "Retain", "services": None, "scopes": ["a"], "suspend": True}, id="policy"),
+    ],
+)
+def test_the_rest_of_a_service_client_may_be_changed(
+    kubectl: Kubectl, namespace: str, caller: str, change: dict[str, Any]
+) -> None:
+    kubectl.patch("serviceclient", caller, {"spec": change}, namespace=namespace, dry_run=True)
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

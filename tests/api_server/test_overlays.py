@@ -37,14 +37,14 @@ def test_every_image_is_named_with_its_version(kubectl: Kubectl, folder: str) ->
     containers = [
         container
         for manifest in built(kubectl, folder)
-        if manifest["kind"] == "Deployment"
+        if manifest["kind"] in ("Deployment", "StatefulSet", "Job")
         for container in manifest["spec"]["template"]["spec"]["containers"]
     ]
     images = [container["image"] for container in containers]
     images += [
         variable["value"]
         for container in containers
-        for variable in container["env"]
+        for variable in container.get("env", [])
         if variable["name"].endswith("_IMAGE")
     ]
 
@@ -52,13 +52,25 @@ def test_every_image_is_named_with_its_version(kubectl: Kubectl, folder: str) ->
     assert all(image.startswith("protectedservice/") and image.endswith(f":{version()}") for image in images)
 
 
-def test_the_overlay_e2e_differs_from_the_quickstart_in_the_namespaces_that_it_denies(kubectl: Kubectl) -> None:
-    quickstart, e2e = built(kubectl, "overlays/quickstart"), built(kubectl, "overlays/e2e")
-    differing = [(one["kind"], other) for one, other in zip(quickstart, e2e, strict=True) if one != other]
+def test_the_overlay_e2e_differs_from_the_quickstart_in_its_database_and_in_the_namespaces_that_it_denies(
+    kubectl: Kubectl,
+) -> None:
+    quickstart, e2e = (
+        {(item["kind"], item["metadata"]["name"]): item for item in built(kubectl, folder)}
+        for folder in ("overlays/quickstart", "overlays/e2e")
+    )
+    changed = {name for name in quickstart.keys() & e2e.keys() if quickstart[name] != e2e[name]}
 
-    ((kind, server),) = differing
-
-    assert kind == "AuthorizationServer"
-    assert server["spec"]["allowedNamespaces"]["from"] == "Selector"
-    labelled = server["spec"]["allowedNamespaces"]["selector"]["matchExpressions"]
-    assert labelled == [{"key": "protectedservice.dev/e2e-denied", "operator": "NotIn", "values": ["true"]}]
+    assert quickstart.keys() - e2e.keys() == {("PersistentVolumeClaim", "authorization-server")}
+    assert e2e.keys() - quickstart.keys() == {
+        ("Service", "postgresql"), ("StatefulSet", "postgresql"), ("Job", "authorization-server-migration"),
+    }  # fmt: skip
+    assert changed == {("Deployment", "authorization-server"), ("AuthorizationServer", "default")}
+    pod = e2e["Deployment", "authorization-server"]["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["tmp"]
+    assert "AUTHORIZATION_SERVER_DATA_DIR" not in {variable["name"] for variable in pod["containers"][0]["env"]}
+    allowed = e2e["AuthorizationServer", "default"]["spec"]["allowedNamespaces"]
+    assert allowed["from"] == "Selector"
+    assert allowed["selector"]["matchExpressions"] == [
+        {"key": "protectedservice.dev/e2e-denied", "operator": "NotIn", "values": ["true"]}
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ..support.kubectl import Kubectl, KubectlError
-from .test_refusals import SERVER, SERVICE, changed
+from .test_refusals import CALLER, SERVER, SERVICE, changed
 
 pytestmark = pytest.mark.cluster
 
@@ -41,6 +41,8 @@ def test_somebody_without_rights_may_do_nothing(kubectl: Kubectl) -> None:
     [
         ("update", "protectedservices.protectedservice.dev"),
         ("delete", "protectedservices.protectedservice.dev"),
+        ("update", "serviceclients.protectedservice.dev"),
+        ("delete", "serviceclients.protectedservice.dev"),
         ("patch", "authorizationservers.protectedservice.dev"),
         ("delete", "secrets"),
         ("update", "secrets"),
@@ -78,8 +80,15 @@ def test_a_tenant_writes_protected_services(tenant: Kubectl, namespace: str) -> 
     assert applied["metadata"]["name"] == "mine"
 
 
+def test_a_tenant_writes_service_clients(tenant: Kubectl, namespace: str) -> None:
+    applied = tenant.apply(changed(CALLER, {"metadata.name": "mine"}), namespace=namespace, dry_run=True)
+
+    assert applied["metadata"]["name"] == "mine"
+
+
 def test_a_tenant_writes_no_status(tenant: Kubectl, namespace: str) -> None:
     assert not tenant.can("patch", "protectedservices.protectedservice.dev/status", namespace=namespace)
+    assert not tenant.can("patch", "serviceclients.protectedservice.dev/status", namespace=namespace)
 
 
 def test_a_tenant_reads_authorization_servers_and_cannot_write_them(tenant: Kubectl, namespace: str) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from ..support.authorization_server_process import AuthorizationServerProcess
 from .caller import METADATA, Caller
+from .conftest import ON_BOTH_DATABASES
+
+pytestmark = ON_BOTH_DATABASES
 
 
 @pytest.fixture
@@ -115,9 +119,10 @@ def test_eight_requests_at_once_with_one_key_make_one_client(
 
 def test_key_is_free_again_after_24_hours(server: AuthorizationServerProcess, caller: Caller, key: str) -> None:
     first = caller.post_registration(key=key)
-    server.query("UPDATE stored_answer SET stored_at = datetime('now', '-23 hours', '-59 minutes') WHERE key = ?", key)
+    now, update = datetime.now(UTC), "UPDATE stored_answer SET stored_at = ? WHERE key = ?"
+    server.query(update, now - timedelta(hours=23, minutes=59), key)
     within = caller.post_registration(key=key)
-    server.query("UPDATE stored_answer SET stored_at = datetime('now', '-24 hours', '-1 minutes') WHERE key = ?", key)
+    server.query(update, now - timedelta(hours=24, minutes=1), key)
     after = caller.post_registration(key=key)
 
     assert within.content == first.content
@@ -127,11 +132,18 @@ def test_key_is_free_again_after_24_hours(server: AuthorizationServerProcess, ca
 
 def test_stored_answer_is_encrypted(server: AuthorizationServerProcess, caller: Caller, key: str) -> None:
     client = caller.post_registration(key=key).json()
-    files = b"".join(path.read_bytes() for path in server.folder.glob("db.sqlite3*"))
+    tables = ("stored_answer", "oauth2_provider_application", "oauth2_provider_accesstoken")
+    [sealed] = [bytes(row[0]) for row in server.query("SELECT sealed FROM stored_answer WHERE key = ?", key)]
+    rows = [row for table in tables for row in server.query(f"SELECT * FROM {table}")]  # noqa: S608 (constants)
+    stored = b"".join(
+        [value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row]
+        + [path.read_bytes() for path in server.folder.glob("db.sqlite3*")]
+    )
 
-    assert client["client_id"].encode() in files
-    assert client["client_secret"].encode() not in files
-    assert client["registration_access_token"].encode() not in files
+    assert len(sealed) > 200
+    assert client["client_id"].encode() in stored
+    assert client["client_secret"].encode() not in stored
+    assert client["registration_access_token"].encode() not in stored
 
 
 def test_lost_answer_to_an_update_can_be_asked_for_again(
@@ -155,6 +167,25 @@ def test_four_updates_at_once_with_one_key_get_one_answer(caller: Caller, key: s
     assert {response.status_code for response in responses} == {200}
     assert len({response.content for response in responses}) == 1
     assert caller.manage("GET", responses[0].json()).status_code == 200
+
+
+def test_four_updates_at_once_with_keys_of_their_own_cannot_all_use_up_one_token(caller: Caller, key: str) -> None:
+    client = caller.register()
+    with ThreadPoolExecutor(4) as pool:
+        responses = list(pool.map(lambda n: caller.manage("PUT", client, key=f"{key}{n}", scope="admin"), range(4)))
+    [done] = [response for response in responses if response.status_code == 200]
+
+    assert sorted(response.status_code for response in responses) == [200, 401, 401, 401]
+    assert caller.manage("GET", done.json()).status_code == 200
+
+
+@pytest.mark.parametrize("client_id", ["c" * 400, "%00", "%ED%A0%80"])
+def test_update_of_a_client_id_that_no_column_could_hold_is_refused(caller: Caller, key: str, client_id: str) -> None:
+    headers = {"Authorization": "Bearer of-nobody", "Idempotency-Key": key}
+    for method in ("PUT", "DELETE", "GET"):
+        response = caller.request(method, f"/oauth/register/{client_id}", headers=headers)
+
+        assert response.status_code in {400, 401, 404}, (method, response.text)
 
 
 def test_answer_sealed_with_another_secret_key_is_a_conflict_and_makes_no_second_client(

@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,9 @@ import pytest
 
 from ..support.authorization_server_process import SERVE, Access, AuthorizationServerProcess
 from .caller import METADATA, Caller, basic
+from .conftest import ON_BOTH_DATABASES
+
+EXPIRED = "SELECT count(*) FROM oauth2_provider_accesstoken WHERE expires < ?"
 
 
 def test_discovery_document_describes_exactly_this_server(server: AuthorizationServerProcess, caller: Caller) -> None:
@@ -37,11 +41,13 @@ def test_discovery_document_describes_exactly_this_server(server: AuthorizationS
     }
 
 
+@ON_BOTH_DATABASES
 def test_probes_of_a_sound_server_are_positive(caller: Caller) -> None:
     assert caller.request("GET", "/healthz").json() == {"status": "alive"}
     assert caller.request("GET", "/readyz").json() == {"status": "ready"}
 
 
+@ON_BOTH_DATABASES
 def test_migration_that_is_missing_makes_the_server_unready_but_alive(
     server: AuthorizationServerProcess, caller: Caller
 ) -> None:
@@ -58,6 +64,7 @@ def test_migration_that_is_missing_makes_the_server_unready_but_alive(
     assert caller.request("GET", "/readyz").status_code == 200
 
 
+@ON_BOTH_DATABASES
 def test_database_that_fails_is_an_outage_and_no_answer_about_a_client_or_token(
     server: AuthorizationServerProcess, caller: Caller
 ) -> None:
@@ -94,6 +101,7 @@ def test_access_log_has_one_line_per_request_without_query_or_line_break(
     assert token not in server.log_text()
 
 
+@ON_BOTH_DATABASES
 def test_clients_and_tokens_survive_sigkill_and_what_expired_is_swept_at_start(
     server: AuthorizationServerProcess, caller: Caller
 ) -> None:
@@ -101,16 +109,20 @@ def test_clients_and_tokens_survive_sigkill_and_what_expired_is_swept_at_start(
     first = caller.post_registration(key=key)
     client = first.json()
     expired, token = caller.token(client), caller.token(client)
+    now = datetime.now(UTC)
     server.query(
-        "UPDATE oauth2_provider_accesstoken SET expires = datetime('now', '-1 hours') WHERE id ="
-        " (SELECT max(id) - 1 FROM oauth2_provider_accesstoken)"
+        "UPDATE oauth2_provider_accesstoken SET expires = ? WHERE id ="
+        " (SELECT max(id) - 1 FROM oauth2_provider_accesstoken)",
+        now - timedelta(hours=1),
     )
     caller.post_registration(key="swept")
-    server.query("UPDATE stored_answer SET stored_at = datetime('now', '-25 hours') WHERE key = 'swept'")
+    server.query("UPDATE stored_answer SET stored_at = ? WHERE key = 'swept'", now - timedelta(hours=25))
     clients = server.clients()
     server.kill()
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{server.url}/healthz")
+    if server.database is not None:
+        server.migrate()  # as the Job does before each start of a new version
     server.start()
 
     assert server.clients() == clients
@@ -118,7 +130,7 @@ def test_clients_and_tokens_survive_sigkill_and_what_expired_is_swept_at_start(
     assert not caller.is_active(client, expired)
     assert caller.post_registration(key=key).content == first.content  # the generated secret key is kept as well
     assert server.query("SELECT count(*) FROM stored_answer WHERE key = 'swept'") == [(0,)]
-    assert server.query("SELECT count(*) FROM oauth2_provider_accesstoken WHERE expires < datetime('now')") == [(0,)]
+    assert server.query(EXPIRED, datetime.now(UTC)) == [(0,)]
 
 
 SWEEPS = """
@@ -130,9 +142,12 @@ print([housekeeping.sweep_if_due(now + seconds) for seconds in (1, 601, 602, 120
 """
 
 
+@ON_BOTH_DATABASES
 def test_running_worker_sweeps_every_ten_minutes(server: AuthorizationServerProcess, caller: Caller) -> None:
     caller.token(caller.register())
-    server.query("UPDATE oauth2_provider_accesstoken SET expires = datetime('now', '-1 hours') WHERE resource = '[]'")
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    server.query("UPDATE oauth2_provider_accesstoken SET expires = ? WHERE scope = 'read'", an_hour_ago)
+    assert server.query(EXPIRED, an_hour_ago + timedelta(seconds=1)) != [(0,)]
     environment = server.environment | {
         "DJANGO_SETTINGS_MODULE": "protectedservice_authorization_server.settings",
         "PYTHONPATH": str(SERVE.parent),
@@ -140,9 +155,10 @@ def test_running_worker_sweeps_every_ten_minutes(server: AuthorizationServerProc
     worker = subprocess.run([sys.executable, "-c", SWEEPS], env=environment, capture_output=True, text=True, check=True)
 
     assert worker.stdout == "[False, True, False, True]\n"
-    assert server.query("SELECT count(*) FROM oauth2_provider_accesstoken WHERE expires < datetime('now')") == [(0,)]
+    assert server.query(EXPIRED, datetime.now(UTC)) == [(0,)]
 
 
+@ON_BOTH_DATABASES
 def test_migrations_make_the_tables_that_the_models_describe(server: AuthorizationServerProcess) -> None:
     command = [sys.executable, "-B", str(SERVE.with_name("manage.py")), "makemigrations", "--check", "--dry-run"]
     end = subprocess.run(
@@ -212,6 +228,40 @@ def test_unusable_values_are_told_by_name_and_secrets_are_not_repeated(tmp_path:
     assert "AUTHORIZATION_SERVER_TOKEN_TTL must be" in line
     assert "AUTHORIZATION_SERVER_BIND must be" in line
     assert "hidden" not in line
+
+
+def test_unusable_database_is_told_by_name_and_its_password_is_not_repeated(tmp_path: Path) -> None:
+    line = refused_start(
+        tmp_path,
+        ISSUER="https://host",
+        INITIAL_ACCESS_TOKEN="token",
+        DATABASE_HOST="a,b",
+        DATABASE_PORT="70000",
+        DATABASE_NAME="two words",
+        DATABASE_PASSWORD="hidden",
+        DATABASE_PASSWORD_FILE="/absent",
+    )
+
+    assert "AUTHORIZATION_SERVER_DATABASE_HOST must be" in line
+    assert "AUTHORIZATION_SERVER_DATABASE_PORT must be" in line
+    assert "AUTHORIZATION_SERVER_DATABASE_NAME must be" in line
+    assert "AUTHORIZATION_SERVER_DATABASE_PASSWORD and AUTHORIZATION_SERVER_DATABASE_PASSWORD_FILE are both" in line
+    assert "AUTHORIZATION_SERVER_SECRET_KEY or AUTHORIZATION_SERVER_SECRET_KEY_FILE is not set" in line
+    assert "hidden" not in line
+
+
+def test_database_settings_without_a_host_do_not_end_in_a_sqlite_file(tmp_path: Path) -> None:
+    line = refused_start(
+        tmp_path,
+        ISSUER="https://host",
+        INITIAL_ACCESS_TOKEN="token",
+        DATA_DIR=str(tmp_path),
+        DATABASE_PASSWORD="hidden",
+    )
+
+    assert "DATABASE_HOST is not set, but AUTHORIZATION_SERVER_DATABASE_PASSWORD" in line
+    assert "hidden" not in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_support_process_tells_why_the_server_did_not_start(tmp_path: Path) -> None:

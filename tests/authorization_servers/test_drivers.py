@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 
 AUDIENCE = "https://orders.example"
 TAG = tag("cluster", "shop", "orders", "00000000-0000-0000-0000-000000000001", "0a1b2c3d")
-METADATA = ClientMetadata(client_name("Orders", TAG), ("read", "write"), audience=AUDIENCE, tag=TAG)
+METADATA = ClientMetadata(client_name("Orders", TAG), ("read", "write"), audiences=(AUDIENCE,), tag=TAG)
 
 
 @dataclass
@@ -97,7 +97,7 @@ async def test_a_client_lives_from_registration_to_deletion(talk: Talk, caplog: 
     assert await talk.tokens.introspect(*credentials, token.value) is False
     assert await talk.tokens.probe(*credentials) is ClientState.ALIVE
 
-    fewer = replace(METADATA, scopes=("write",), audience="https://other.example")
+    fewer = replace(METADATA, scopes=("write",), audiences=("https://other.example",))
     changed = await talk.driver.update(client, fewer, "life-2")
     with pytest.raises(TokenRefused, match="invalid_scope"):
         await talk.tokens.mint(*credentials, ("read",))
@@ -151,7 +151,7 @@ async def test_one_attempt_makes_one_client_however_often_it_is_repeated(talk: T
     before = talk.count()
     for _ in range(3):
         await talk.driver.register(METADATA, "repeat", chosen)
-    other = replace(METADATA, scopes=("write",), client_name="another name", audience=None)
+    other = replace(METADATA, scopes=("write",), client_name="another name", audiences=())
     await talk.driver.register(other, "repeat", chosen)
 
     assert talk.count() == before + 1
@@ -179,7 +179,7 @@ async def test_keycloak_lets_a_client_introspect_a_caller_s_token_once_the_calle
         pytest.skip("only Keycloak asks for the introspecting client in the token's audience")
     keycloak = talk.real.process
     service = await talk.driver.register(METADATA, "service", talk.chosen("service"))
-    caller = await talk.driver.register(replace(METADATA, audience=None), "caller", talk.chosen("caller"))
+    caller = await talk.driver.register(replace(METADATA, audiences=()), "caller", talk.chosen("caller"))
     path = f"/{keycloak.realm}/clients"
 
     token = await talk.tokens.mint(caller.client_id, caller.client_secret, ("read",))
@@ -189,6 +189,13 @@ async def test_keycloak_lets_a_client_introspect_a_caller_s_token_once_the_calle
     scopes = keycloak.admin("GET", f"/{keycloak.realm}/client-scopes")
     own = next(scope["id"] for scope in scopes if scope["name"] == service.client_id)
     keycloak.admin("PUT", f"{path}/{found['id']}/default-client-scopes/{own}")
+    token = await talk.tokens.mint(caller.client_id, caller.client_secret, ("read",))
+    assert await talk.tokens.introspect(service.client_id, service.client_secret, token.value) is True
+
+    # or the operator names the service's client to the caller's, as it does for a ServiceClient
+    keycloak.admin("DELETE", f"{path}/{found['id']}/default-client-scopes/{own}")
+    calling = replace(METADATA, audiences=(AUDIENCE, "https://stock.example"), peers=(service.client_id,))
+    await talk.driver.update(caller, calling, "caller")
     token = await talk.tokens.mint(caller.client_id, caller.client_secret, ("read",))
     assert await talk.tokens.introspect(service.client_id, service.client_secret, token.value) is True
 

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SERVICE_CLIENT
 
 from ..support.keycloak_process import KeycloakProcess
-from ..support.objects import OPERATOR_NAMESPACE, protected_service
-from ..support.world import Killed, World
+from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
+from ..support.world import Killed, World, condition
 from .conftest import Real
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ async def test_a_service_gets_ready_and_proved_changes_and_goes(real: Real, worl
     assert world.condition("orders", "Ready") == ("True", "Ready"), world.service()["status"]
     assert world.credentials() == before
 
-    await world.later(61)  # the number of clients is written at most once a minute
+    await world.later(91)  # the number of clients is written at most once a minute, by a probe: one comes every 30 s
     writes = len(world.writes())
     await world.later(61)
     assert world.writes()[writes:] == []
@@ -94,6 +94,52 @@ async def test_a_service_gets_ready_and_proved_changes_and_goes(real: Real, worl
     assert world.ledgers() == []
     if real.client_ids is not None:
         assert real.client_ids() == []
+
+
+async def test_a_caller_gets_a_token_for_the_service_with_its_secret_alone_until_consent_is_taken_back(
+    real: Real, worlds: Callable[[], World]
+) -> None:
+    world = worlds()
+    create(world)
+    world.add(service_client("shop"))
+    await world.settle()
+
+    def caller() -> dict[str, Any]:
+        return world.cluster.read(SERVICE_CLIENT, "tenant", "shop")
+
+    assert condition(caller(), "Ready") == ("True", "Ready"), caller()["status"]
+    secret = world.credentials("shop-oauth2-caller")
+    issued = ask_for_token(secret)
+    assert issued.status_code == 200, issued.text
+    headers = {"Authorization": f"Bearer {issued.json()['access_token']}"}
+    assert pod(world, httpx.Request("GET", "http://pod/", headers=headers)).status_code == 204
+
+    strangers = {"from": "Selector", "selector": {"matchLabels": {"team": "strangers"}}}
+    world.cluster.edit(
+        PROTECTED_SERVICE, "tenant", "orders", lambda body: body["spec"].update(allowedClients=strangers)
+    )
+    await world.settle()
+
+    assert condition(caller(), "Ready") == ("False", "ServiceNotAllowed")
+    assert ask_for_token(secret).status_code in (400, 401)
+    if real.kind != "oidc-provider":  # which lets a deleted client's tokens live until they expire
+        assert pod(world, httpx.Request("GET", "http://pod/", headers=headers)).status_code == 401
+
+    world.cluster.remove(SERVICE_CLIENT, "tenant", "shop")
+    delete(world)
+    await world.settle()
+    assert world.ledgers() == []
+    if real.client_ids is not None:
+        assert real.client_ids() == []
+
+
+def ask_for_token(secret: dict[str, str]) -> httpx.Response:
+    """With nothing but what a ServiceClient's Secret says."""
+    form = {"grant_type": "client_credentials", "scope": secret["scope"]}
+    if "audience_parameter" in secret:
+        form[secret["audience_parameter"]] = secret["audience"]
+    # Ids and secrets here are of characters that need no encoding.
+    return httpx.post(secret["token_url"], data=form, auth=(secret["client_id"], secret["client_secret"]), timeout=30)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])

@@ -14,6 +14,7 @@ Schema = dict[str, Any]
 ROOT: Final = Path(__file__).parents[2]
 CRD_FILES: Final = {
     "ProtectedService": ROOT / "crds/protectedservices.yaml",
+    "ServiceClient": ROOT / "crds/serviceclients.yaml",
     "AuthorizationServer": ROOT / "crds/authorizationservers.yaml",
 }
 

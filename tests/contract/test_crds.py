@@ -7,15 +7,21 @@ from typing import Any, Final
 
 import pytest
 
-from protectedservice_operator import resource
+from protectedservice_operator import resource, service_client
 
 from .schema import CRD_FILES, Schema, definition, is_leaf, nodes, schema, with_defaults
 
 KINDS: Final = tuple(CRD_FILES)
 
+PARSED: Final[dict[str, Any]] = {
+    "ProtectedService": resource.ProtectedService,
+    "ServiceClient": service_client.ServiceClient,
+    "AuthorizationServer": resource.AuthorizationServer,
+}
 METADATA: Final = {"name": "orders", "namespace": "tenant", "uid": "uid-1", "resourceVersion": "7", "generation": 1}
 SMALLEST: Final[dict[str, dict[str, Any]]] = {
     "ProtectedService": {"scopes": ["read"], "upstream": {"service": {"name": "orders", "port": 8080}}},
+    "ServiceClient": {"services": [{"name": "orders"}]},
     "AuthorizationServer": {
         "issuer": "https://login.example",
         "registration": {"dynamicClientRegistration": {}, "credentialsSecret": {"name": "registration"}},
@@ -29,16 +35,39 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.scopes[]": "write",
         "spec.scopeMatch": "Any",
         "spec.audience": "https://orders.example",
+        "spec.resource": "https://orders.example",
+        "spec.rules[].paths[]": "/docs/*",
+        "spec.rules[].methods[]": "GET",
+        "spec.rules[].access": "Public",
+        "spec.rules[].scopes[]": "write",
+        "spec.rules[].scopeMatch": "Any",
         "spec.demo": True,
         "spec.upstream.service.name": "other",
         "spec.upstream.service.port": 1,
+        "spec.upstream.url": "https://reports.example",
         "spec.upstream.timeout": "1s",
+        "spec.upstream.forwardToken": True,
+        "spec.upstream.identityHeaders.enabled": False,
+        "spec.upstream.identityHeaders.names.clientId": "X-Client",
+        "spec.upstream.identityHeaders.names.subject": "X-User",
+        "spec.upstream.identityHeaders.names.scope": "X-Scopes",
+        "spec.upstream.identityHeaders.names.username": "X-Login",
+        "spec.upstream.identityHeaders.names.issuer": "X-From",
+        "spec.upstream.tls.caBundle.secret.name": "authorities",
+        "spec.upstream.tls.caBundle.secret.key": "root.pem",
+        "spec.upstream.tls.caBundle.configMap.name": "authorities",
+        "spec.upstream.tls.caBundle.configMap.key": "root.pem",
+        "spec.upstream.tls.serverName": "orders.example",
         "spec.validation.maxRevocationDelay": "0s",
         "spec.validation.timeout": "1s",
         "spec.validation.retries": 0,
+        "spec.validation.serveStale": "10m",
+        "spec.validation.revocationWebhook.secretName": "webhook",
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
+        "spec.client.rotation.interval": "24h",
         "spec.client.credentialsSecret.name": "other",
+        "spec.client.credentialsSecret.create": False,
         "spec.client.credentialsSecret.keys.clientId": "ID",
         "spec.client.credentialsSecret.keys.clientSecret": "SECRET",
         "spec.client.credentialsSecret.labels{}": {"team": "a"},
@@ -53,8 +82,52 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.workload.podAnnotations{}": {"team": "a"},
         "spec.workload.imagePullSecrets[].name": "registry",
         "spec.workload.logLevel": "debug",
+        "spec.workload.nodeSelector{}": {"pool": "edge"},
+        "spec.workload.tolerations[].key": "edge",
+        "spec.workload.tolerations[].operator": "Exists",
+        "spec.workload.tolerations[].value": "a",
+        "spec.workload.tolerations[].effect": "NoExecute",
+        "spec.workload.tolerations[].tolerationSeconds": 60,
+        "spec.workload.topologySpreadConstraints[].topologyKey": "topology.kubernetes.io/zone",
+        "spec.workload.topologySpreadConstraints[].maxSkew": 1,
+        "spec.workload.topologySpreadConstraints[].whenUnsatisfiable": "DoNotSchedule",
+        "spec.workload.topologySpreadConstraints[].minDomains": 3,
+        "spec.workload.priorityClassName": "high",
+        "spec.workload.serviceAccountName": "edge",
+        "spec.workload.autoscaling.min": 3,
+        "spec.workload.autoscaling.max": 9,
+        "spec.workload.autoscaling.targetCPUUtilization": 50,
+        "spec.workload.tls.secretName": "certificate",
+        "spec.workload.podDisruptionBudget.minAvailable": 1,
+        "spec.workload.podDisruptionBudget.maxUnavailable": "50%",
         "spec.service.type": "NodePort",
         "spec.service.annotations{}": {"team": "a"},
+        "spec.allowedClients.from": "All",
+        "spec.allowedClients.selector.matchLabels{}": {"team": "a"},
+        "spec.allowedClients.selector.matchExpressions[].key": "team",
+        "spec.allowedClients.selector.matchExpressions[].operator": "Exists",
+        "spec.allowedClients.selector.matchExpressions[].values[]": "a",
+        "spec.suspend": True,
+    },
+    "ServiceClient": {
+        "spec.authorizationServerRef.name": "other",
+        "spec.authorizationServerRef.namespace": "platform",
+        "spec.services[].name": "other",
+        "spec.services[].namespace": "shop",
+        "spec.scopes[]": "write",
+        "spec.audience": "https://elsewhere.example",
+        "spec.client.name": "Shop",
+        "spec.deletionPolicy": "Retain",
+        "spec.credentialsSecret.name": "other",
+        "spec.credentialsSecret.keys.clientId": "ID",
+        "spec.credentialsSecret.keys.clientSecret": "SECRET",
+        "spec.credentialsSecret.keys.tokenUrl": "TOKEN_URL",
+        "spec.credentialsSecret.keys.scope": "SCOPE",
+        "spec.credentialsSecret.keys.audience": "AUDIENCE",
+        "spec.credentialsSecret.keys.audienceParameter": "PARAMETER",
+        "spec.credentialsSecret.keys.clientAuthentication": "METHOD",
+        "spec.credentialsSecret.labels{}": {"team": "a"},
+        "spec.credentialsSecret.annotations{}": {"team": "a"},
         "spec.suspend": True,
     },
     "AuthorizationServer": {
@@ -78,6 +151,12 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
         "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
         "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+        "spec.allowedScopes[].scopes[]": "write",
+        "spec.allowedScopes[].namespaces.from": "All",
+        "spec.allowedScopes[].namespaces.selector.matchLabels{}": {"team": "a"},
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].key": "team",
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].operator": "Exists",
+        "spec.allowedScopes[].namespaces.selector.matchExpressions[].values[]": "a",
         "spec.tls.caBundle.secret.name": "authorities",
         "spec.tls.caBundle.secret.key": "root.pem",
         "spec.tls.caBundle.configMap.name": "authorities",
@@ -87,6 +166,10 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.limits.concurrency": 1,
     },
 }
+
+
+# Affinity is Kubernetes' own structure, and copied whole: any value will do.
+_ANY: Final[dict[str, Any]] = {"integer": 7, "string": "In", "object": {"a": "b"}}
 
 
 def leaves(kind: str, part: str) -> list[tuple[str, Schema]]:
@@ -173,7 +256,7 @@ def test_conditions_are_those_of_metav1(kind: str) -> None:
 
 
 def test_names_agree_with_the_operator() -> None:
-    for kind in (resource.PROTECTED_SERVICE, resource.AUTHORIZATION_SERVER):
+    for kind in (*resource.OWNERS.values(), resource.AUTHORIZATION_SERVER):
         spec = definition(kind.kind)["spec"]
 
         assert (spec["group"], spec["names"]["plural"], spec["names"]["kind"]) == (kind.group, kind.plural, kind.kind)
@@ -192,13 +275,20 @@ def test_columns_are_those_of_the_design() -> None:
 
     assert columns == {
         "ProtectedService": [("Ready", 0), ("Reason", 0), ("Client", 0), ("Scopes", 0), ("URL", 1), ("Age", 0)],
+        "ServiceClient": [("Ready", 0), ("Reason", 0), ("Client", 0), ("Secret", 0), ("Token URL", 1), ("Age", 0)],
         "AuthorizationServer": [("Ready", 0), ("Reason", 0), ("Issuer", 0), ("Clients", 0), ("Age", 0)],
     }
 
 
+OTHER_VALUES["ProtectedService"] |= {
+    path: _ANY["object"] if path.endswith("{}") else _ANY[node["type"]]
+    for path, node in leaves("ProtectedService", "spec.workload.affinity")
+}
+
+
 def parsed(kind: str, spec: dict[str, Any]) -> object:
     body = {"metadata": METADATA, **with_defaults(schema(kind), {"spec": spec})}
-    return getattr(resource, kind).parse(body)
+    return PARSED[kind].parse(body)
 
 
 def with_value(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -206,7 +296,8 @@ def with_value(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     head, _, rest = path.removeprefix("spec.").partition(".")
     name = head.rstrip("[]{}")
     if head.endswith("[]"):
-        return {**spec, name: [with_value({}, rest, value) if rest else value]}
+        first: dict[str, Any] = next(iter(spec.get(name, ())), {})
+        return {**spec, name: [with_value(first, rest, value) if rest else value]}
     return {**spec, name: with_value(spec.get(name, {}), rest, value) if rest else value}
 
 
@@ -221,13 +312,19 @@ def test_the_table_of_other_values_names_every_leaf_of_the_spec(kind: str) -> No
 )
 def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, value: Any) -> None:
     spec = SMALLEST[kind]
+    if path == "spec.services[].namespace":  # likewise
+        value, path = {"name": "orders", "namespace": value}, "spec.services[]"
     if path == "spec.authorizationServerRef.namespace":  # read only beside a name
         spec = with_value(spec, "spec.authorizationServerRef.name", "other")
     if path.startswith(("spec.registration.hydra.", "spec.registration.keycloak.")):  # read only without another kind
         own = {"adminUrl": "https://admin.example", "realm": "master"}
         spec = {**spec, "registration": {path.split(".")[2]: own}}
+    if path.startswith("spec.allowedScopes[]."):  # each entry has both its parts
+        spec = {**spec, "allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Same"}}]}
 
-    if path.startswith("spec.tls.caBundle.") and path.endswith(".key"):  # likewise
+    if path.startswith("spec.workload.autoscaling.") and not path.endswith(".max"):  # read only beside a most
+        spec = with_value(spec, "spec.workload.autoscaling.max", 8)
+    if ".tls.caBundle." in path and path.endswith(".key"):  # likewise
         spec = with_value(spec, f"{path.removesuffix('key')}name", "authorities")
 
     changed = parsed(kind, with_value(spec, path, value))

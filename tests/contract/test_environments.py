@@ -67,6 +67,23 @@ def test_the_authorization_server_accepts_its_environment(tmp_path: Path) -> Non
     assert given[data_folder] in {mount["mountPath"] for mount in container(deployment)["volumeMounts"]}
 
 
+def test_the_authorization_server_with_replicas_and_its_migration_accept_their_environments() -> None:
+    (deployment,) = documents(K8S / "authorization_server/deployment.yaml")
+    (patch,) = documents(K8S / "authorization_server_postgresql/deployment.yaml")
+    (job,) = documents(K8S / "authorization_server_postgresql/migration.yaml")
+    removed = {variable["name"] for variable in container(patch)["env"] if variable.get("$patch") == "delete"}
+    merged = environment(deployment) | environment(patch)
+    server = {name: value for name, value in merged.items() if name not in removed}
+
+    loaded = configuration().load(server)
+
+    assert removed == {"AUTHORIZATION_SERVER_DATA_DIR"}
+    assert loaded.database.host == "postgresql"
+    assert f"name={loaded.database.name}\n" in (ROOT / "postgresql/start.sh").read_text(encoding="utf-8")
+    assert loaded.database.user == loaded.database.name
+    assert environment(job) == server
+
+
 @pytest.mark.parametrize(
     "document", [pytest.param(document, id=file.stem) for file, document in shipped("ProtectedService")]
 )

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from protectedservice_operator import resource
-
 from .manifests import EXAMPLES, K8S, documents, shipped
 from .schema import CRD_FILES, closed, schema, with_defaults
+from .test_crds import PARSED
 
 CUSTOM = [
     pytest.param(document, id=f"{file.parent.name}/{file.stem}")
@@ -32,7 +31,7 @@ def test_the_manifest_passes_the_schema(document: dict[str, Any]) -> None:
 def test_the_operator_can_read_the_manifest(document: dict[str, Any]) -> None:
     body = with_defaults(schema(document["kind"]), {**document, "metadata": {**METADATA, **document["metadata"]}})
 
-    parsed = getattr(resource, document["kind"]).parse(body)
+    parsed = PARSED[document["kind"]].parse(body)
 
     assert parsed.meta.name == document["metadata"]["name"]
 

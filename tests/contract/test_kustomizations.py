@@ -11,6 +11,12 @@ from .manifests import EXAMPLES, K8S, KUSTOMIZATIONS, documents, is_patch, shipp
 from .schema import ROOT
 
 DEPLOYMENTS = [pytest.param(document, id=f"{file.parent.name}/{file.stem}") for file, document in shipped("Deployment")]
+WORKLOADS = DEPLOYMENTS + [
+    pytest.param(document, id=f"{file.parent.name}/{document['metadata']['name']}")
+    for kind in ("StatefulSet", "Job")
+    for file, document in shipped(kind)
+]
+DATABASE = K8S / "authorization_server_postgresql"
 IMAGES = {document["name"]: document for document in documents(K8S / "images/kustomization.yaml")[0]["images"]}
 
 
@@ -55,9 +61,9 @@ def test_images_carry_the_version_of_the_project() -> None:
     assert all(image["newName"] == name for name, image in IMAGES.items())
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_every_image_is_one_of_ours_and_named_in_one_place(deployment: dict[str, Any]) -> None:
-    for container in deployment["spec"]["template"]["spec"]["containers"]:
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_every_image_is_one_of_ours_and_named_in_one_place(workload: dict[str, Any]) -> None:
+    for container in workload["spec"]["template"]["spec"]["containers"]:
         name, _, tag = container["image"].partition(":")
 
         assert name in IMAGES
@@ -65,9 +71,9 @@ def test_every_image_is_one_of_ours_and_named_in_one_place(deployment: dict[str,
         assert container["imagePullPolicy"] == "IfNotPresent"
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_pods_are_restricted_and_write_nowhere_but_to_volumes(deployment: dict[str, Any]) -> None:
-    pod = deployment["spec"]["template"]["spec"]
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_pods_are_restricted_and_write_nowhere_but_to_volumes(workload: dict[str, Any]) -> None:
+    pod = workload["spec"]["template"]["spec"]
     security = pod["securityContext"]
 
     assert security["runAsNonRoot"] is True
@@ -94,16 +100,16 @@ def test_probes_name_a_port_that_the_container_has(deployment: dict[str, Any]) -
         assert all(probe["httpGet"]["port"] in ports for probe in probes)
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_only_the_operator_gets_a_token_of_the_cluster(deployment: dict[str, Any]) -> None:
-    pod = deployment["spec"]["template"]["spec"]
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_only_the_operator_gets_a_token_of_the_cluster(workload: dict[str, Any]) -> None:
+    pod = workload["spec"]["template"]["spec"]
 
     assert pod["automountServiceAccountToken"] is (pod.get("serviceAccountName") == "protectedservice-operator")
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_no_environment_variable_holds_a_credential(deployment: dict[str, Any]) -> None:
-    for container in deployment["spec"]["template"]["spec"]["containers"]:
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_no_environment_variable_holds_a_credential(workload: dict[str, Any]) -> None:
+    for container in workload["spec"]["template"]["spec"]["containers"]:
         for variable in container.get("env", []):
             if any(word in variable["name"] for word in ("TOKEN", "SECRET", "PASSWORD")):
                 assert "secretKeyRef" in variable["valueFrom"], variable["name"]
@@ -142,3 +148,52 @@ def test_the_issuer_is_the_same_at_the_server_and_at_those_who_ask_it() -> None:
     assert environment["AUTHORIZATION_SERVER_ISSUER"]["value"] == server["spec"]["issuer"]
     assert server["spec"]["issuer"] == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
     assert service["spec"]["ports"][0]["port"] == 80
+
+
+def test_only_one_kustomization_needs_the_database_and_the_quickstart_does_not() -> None:
+    users = {
+        kustomization.parent.name for kustomization in KUSTOMIZATIONS if DATABASE.resolve() in references(kustomization)
+    }
+
+    assert users == {"e2e"}
+
+
+def test_the_database_is_reached_by_the_name_and_with_the_password_that_it_has() -> None:
+    service, stateful_set = documents(DATABASE / "postgresql.yaml")
+    (patch,) = documents(DATABASE / "deployment.yaml")
+    (job,) = documents(DATABASE / "migration.yaml")
+    (volume,) = [v for v in stateful_set["spec"]["template"]["spec"]["volumes"] if "secret" in v]
+    for workload in (patch, job):
+        environment = {v["name"]: v for v in workload["spec"]["template"]["spec"]["containers"][0]["env"]}
+        password = environment["AUTHORIZATION_SERVER_DATABASE_PASSWORD"]["valueFrom"]["secretKeyRef"]
+
+        assert environment["AUTHORIZATION_SERVER_DATABASE_HOST"]["value"] == service["metadata"]["name"]
+        assert password == {"name": volume["secret"]["secretName"], "key": volume["secret"]["items"][0]["key"]}
+        assert environment["AUTHORIZATION_SERVER_SECRET_KEY"]["valueFrom"]["secretKeyRef"]["name"] == password["name"]
+    assert service["spec"]["selector"] == stateful_set["spec"]["selector"]["matchLabels"]
+    assert service["spec"]["ports"][0]["port"] == 5432
+
+
+def test_each_service_selects_the_pods_of_one_workload_only() -> None:
+    """The Job runs the authorization server's image: were it selected too, callers would be sent to it."""
+    labels = [
+        (document["kind"], document["spec"]["template"]["metadata"]["labels"])
+        for file in sorted(K8S.rglob("*.yaml"))
+        if "examples" not in file.parts and not is_patch(file)
+        for document in documents(file)
+        if isinstance(document, dict) and "template" in document.get("spec", {})
+    ]
+    for file, service in shipped("Service"):
+        if "examples" not in file.parts:
+            selected = [kind for kind, found in labels if service["spec"]["selector"].items() <= found.items()]
+
+            assert len(selected) == 1, service["metadata"]["name"]
+            assert "Job" not in selected
+
+
+def test_the_migration_is_run_again_by_the_next_apply_and_ends_by_itself() -> None:
+    (job,) = documents(DATABASE / "migration.yaml")
+
+    assert job["spec"]["ttlSecondsAfterFinished"] <= 300
+    assert job["spec"]["activeDeadlineSeconds"]
+    assert (ROOT / "authorization_server" / job["spec"]["template"]["spec"]["containers"][0]["command"][-1]).exists()

@@ -56,6 +56,9 @@ def test_the_operator_may_write_exactly_this_everywhere() -> None:
 
     assert writing == {
         ("protectedservice.dev", "protectedservices", "patch"),
+        ("protectedservice.dev", "serviceclients", "patch"),
+        ("protectedservice.dev", "serviceclients/status", "patch"),
+        ("protectedservice.dev", "serviceclients/finalizers", "update"),
         ("protectedservice.dev", "protectedservices/status", "patch"),
         ("protectedservice.dev", "authorizationservers/status", "patch"),
         ("protectedservice.dev", "protectedservices/finalizers", "update"),
@@ -70,6 +73,12 @@ def test_the_operator_may_write_exactly_this_everywhere() -> None:
         ("", "configmaps", "create"),
         ("", "configmaps", "patch"),
         ("", "configmaps", "delete"),
+        ("autoscaling", "horizontalpodautoscalers", "create"),
+        ("autoscaling", "horizontalpodautoscalers", "patch"),
+        ("autoscaling", "horizontalpodautoscalers", "delete"),
+        ("policy", "poddisruptionbudgets", "create"),
+        ("policy", "poddisruptionbudgets", "patch"),
+        ("policy", "poddisruptionbudgets", "delete"),
         ("", "events", "create"),
     }
 
@@ -95,8 +104,8 @@ def test_the_bindings_give_the_roles_to_the_operators_account_only() -> None:
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["metadata"]["name"]
 
 
-def test_tenants_write_protected_services_and_nothing_else() -> None:
+def test_tenants_write_protected_services_and_service_clients_and_nothing_else() -> None:
     roles = {document["metadata"]["name"]: set(rights(document)) for document in documents(BASE / "user_roles.yaml")}
 
     assert {right[2] for right in roles["protectedservice-view"]} == {"get", "list", "watch"}
-    assert {right[1] for right in roles["protectedservice-edit"]} == {"protectedservices"}
+    assert {right[1] for right in roles["protectedservice-edit"]} == {"protectedservices", "serviceclients"}

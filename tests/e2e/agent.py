@@ -2,7 +2,7 @@
 
 Standard library only. Requests come by standard input and not as arguments, because arguments of `kubectl exec` stand
 in the API server's audit log. With `until`, a request is repeated until that status comes, timed where it happens: no
-kubectl is part of what is measured.
+kubectl is part of what is measured. With `lasting`, it is repeated for so many seconds, and the answers are counted.
 """
 
 from __future__ import annotations
@@ -50,6 +50,23 @@ def ask_until(question: dict[str, Any]) -> dict[str, Any]:
         time.sleep(0.1)
 
 
+def ask_lasting(question: dict[str, Any]) -> dict[str, Any]:
+    """Repeat for the time given; `body` is JSON: how often each status, or each fault of the connection, came."""
+    began, counts = time.monotonic(), dict[str, int]()
+    while time.monotonic() - began < question["lasting"]:
+        answer = ask(question)
+        outcome = answer.get("error") or str(answer["status"])
+        counts[outcome] = counts.get(outcome, 0) + 1
+        time.sleep(0.02)
+    return {"status": None, "headers": [], "body": json.dumps(counts), "seconds": time.monotonic() - began}
+
+
+def answer_to(question: dict[str, Any]) -> dict[str, Any]:
+    """By whichever way it is to be asked."""
+    if "lasting" in question:
+        return ask_lasting(question)
+    return ask_until(question) if "until" in question else ask(question)
+
+
 for line in sys.stdin:
-    asked_for = json.loads(line)
-    print(json.dumps(ask_until(asked_for) if "until" in asked_for else ask(asked_for)), flush=True)
+    print(json.dumps(answer_to(json.loads(line))), flush=True)

@@ -82,6 +82,16 @@ class Caller:
         question: dict[str, Any] = {"method": method, "url": url, "headers": sent, "body": body, "timeout": timeout}
         if until is not None:
             question |= {"until": until, "patience": patience}
+        return self._answer(question)
+
+    def ask_lasting(self, url: str, *, token: str, seconds: float) -> dict[str, int]:
+        """GET again and again for so long: how often each status, or each fault of the connection, came."""
+        sent = [("Authorization", f"Bearer {token}")]
+        question = {"method": "GET", "url": url, "headers": sent, "timeout": 10.0, "lasting": seconds}
+        counts: dict[str, int] = self._answer(question).json()
+        return counts
+
+    def _answer(self, question: dict[str, Any]) -> Answer:
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None

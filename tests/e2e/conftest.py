@@ -10,7 +10,7 @@ import pytest
 
 from ..support.kubectl import CLUSTER_VARIABLE, NO_CLUSTER, Kubectl, KubectlError
 from .caller import Caller
-from .product import SERVER_NAMESPACE, SYSTEM, Product
+from .product import SERVER_NAMESPACE, SERVER_SELECTOR, SYSTEM, Product
 
 KEEP_VARIABLE = "PROTECTEDSERVICE_E2E_KEEP_NAMESPACE"  # scripts/e2e_kind.sh --keep-namespace
 MakeNamespace = Callable[..., str]
@@ -60,8 +60,9 @@ def make_namespace(product: Product, request: pytest.FixtureRequest) -> Iterator
             # The services first, while somebody looks: what is left of a namespace is Kubernetes' own affair, and the
             # session waits for all of them once, at its end.
             product.kubectl.run(
-                "delete", "protectedservices", "--all", f"--namespace={name}", "--timeout=120s", timeout=130
-            )
+                "delete", "serviceclients,protectedservices", "--all", f"--namespace={name}", "--timeout=120s",
+                timeout=130,
+            )  # fmt: skip
             product.kubectl.delete("namespace", name, wait=False)
             product.leaving.append(name)
 
@@ -80,12 +81,13 @@ def pytest_runtest_makereport(
 
 def _state(product: Product) -> str:
     questions: list[list[str]] = [
-        ["get", "protectedservices,authorizationservers", "-A", "-o", "yaml"],
-        ["get", "pods,services,deployments", "-A", "-o", "wide"],
+        ["get", "protectedservices,serviceclients,authorizationservers", "-A", "-o", "yaml"],
+        ["get", "pods,services,deployments,statefulsets,jobs", "-A", "-o", "wide"],
         ["get", "events", "-A", "--sort-by=.lastTimestamp"],
         ["logs", "-n", SYSTEM, "deployment/protectedservice-operator", "--tail=80"],
         ["logs", "-n", SYSTEM, "deployment/protectedservice-operator", "--tail=40", "--previous"],
-        ["logs", "-n", SERVER_NAMESPACE, "deployment/authorization-server", "--tail=40"],
+        ["logs", "-n", SERVER_NAMESPACE, f"--selector={SERVER_SELECTOR}", "--prefix", "--tail=40"],
+        ["logs", "-n", SERVER_NAMESPACE, "statefulset/postgresql", "--tail=40"],
     ]
     parts = []
     for question in questions:

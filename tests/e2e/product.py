@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from ..contract.manifests import K8S
+from ..contract.manifests import K8S, documents
 from ..support.kubectl import Kubectl, KubectlError, Object
 from .caller import Answer, Caller
 
@@ -22,8 +22,22 @@ ISSUER: Final = "http://authorization-server.authorization-server.svc"
 OPERATOR: Final = "protectedservice-operator"
 OPERATOR_USER: Final = f"system:serviceaccount:{SYSTEM}:{OPERATOR}"
 CHECK_PATH: Final = "/.well-known/protectedservice/check"
+SERVER_SELECTOR: Final = "app.kubernetes.io/name=authorization-server"
+SERVER_REPLICAS: Final[int] = documents(K8S / "authorization_server_postgresql/deployment.yaml")[0]["spec"]["replicas"]
 UPSTREAM: Final = (K8S / "examples" / "upstream.yaml").read_text(encoding="utf-8")
 SMALLEST: Final = (K8S / "examples" / "smallest.yaml").read_text(encoding="utf-8")
+
+# What stands in Secrets beside the secrets: a ServiceClient's, and certificates.
+PUBLIC_KEYS = (
+    "client_id",
+    "registration_client_uri",
+    "token_url",
+    "scope",
+    "audience",
+    "audience_parameter",
+    "token_endpoint_auth_method",
+    ".crt",
+)
 
 
 @dataclass
@@ -118,14 +132,12 @@ class Product:
     # --- the authorization server ------------------------------------------------------------------------------------
 
     def clients(self) -> dict[str, str]:
-        """client_id -> client_name, from the authorization server's database."""
-        script = (
-            "import json, sqlite3; rows = sqlite3.connect('file:/data/db.sqlite3?mode=ro', uri=True).execute("
-            "'select client_id, name from oauth2_provider_application'); print(json.dumps(dict(rows.fetchall())))"
-        )
+        """client_id -> client_name, from the authorization server's database. Works while the server is down."""
+        rows = "SELECT coalesce(json_object_agg(client_id, name), '{}') FROM oauth2_provider_application"
         output = self.kubectl.run(
-            "exec", f"--namespace={SERVER_NAMESPACE}", "deployment/authorization-server", "--",
-            "/opt/venv/bin/python", "-c", script,
+            "exec", f"--namespace={SERVER_NAMESPACE}", "statefulset/postgresql", "--",
+            "psql", "--host=/tmp", "--username=postgres", "--dbname=authorization_server", "--no-psqlrc",
+            "--tuples-only", "--no-align", "--command", rows,
         )  # fmt: skip
         found: dict[str, str] = json.loads(output)
         return found
@@ -135,23 +147,32 @@ class Product:
         return {id_: name for id_, name in self.clients().items() if f"/{namespace}/" in name}
 
     def server_requests(self) -> list[dict[str, Any]]:
-        """The access log: what the operator asked of the authorization server, pods of the past not included."""
-        log = self.kubectl.run(
-            "logs", f"--namespace={SERVER_NAMESPACE}", "deployment/authorization-server", "--tail=-1"
-        )
+        """The access logs: what the operator asked of the authorization server, pods of the past not included."""
+        log = self.kubectl.run("logs", f"--namespace={SERVER_NAMESPACE}", f"--selector={SERVER_SELECTOR}", "--tail=-1")
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-        return [line for line in lines if str(line.get("user_agent", "")).startswith("protectedservice-operator/")]
+        asked = [line for line in lines if str(line.get("user_agent", "")).startswith("protectedservice-operator/")]
+        return sorted(asked, key=lambda line: str(line["time"]))
 
-    def scale_server(self, replicas: int) -> None:
-        """Scale the authorization server and wait until that is so."""
+    def stop_server(self) -> None:
+        """Scale the authorization server to zero and wait until none of its pods is left; its database stays."""
+        self._scale_server(0)
+        self.until(
+            lambda: not self.kubectl.list("pods", namespace=SERVER_NAMESPACE, selector=SERVER_SELECTOR),
+            60,
+            "no authorization server runs",
+        )
+
+    def start_server(self) -> None:
+        """As many replicas as it is shipped with, and all of them ready."""
+        self._scale_server(SERVER_REPLICAS)
+        self.kubectl.run(
+            "rollout", "status", "deployment/authorization-server", f"--namespace={SERVER_NAMESPACE}", "--timeout=90s",
+            timeout=100,
+        )  # fmt: skip
+
+    def _scale_server(self, replicas: int) -> None:
         deployment = "deployment/authorization-server"
         self.kubectl.run("scale", deployment, f"--namespace={SERVER_NAMESPACE}", f"--replicas={replicas}")
-        if replicas:
-            self.kubectl.run("rollout", "status", deployment, f"--namespace={SERVER_NAMESPACE}", "--timeout=90s")
-        else:
-            self.until(
-                lambda: not self.kubectl.list("pods", namespace=SERVER_NAMESPACE), 60, "no authorization server runs"
-            )
 
     def set_initial_access_token(self, namespace: str, token: str) -> None:
         """Change it on one side: in SERVER_NAMESPACE what the server takes, in SYSTEM what the operator sends."""
@@ -207,6 +228,14 @@ class Product:
             "--for=condition=Ready", f"--timeout={timeout:.0f}s", timeout=timeout + 10,
         )  # fmt: skip
 
+    def set_operator_environment(self, name: str, value: str | None) -> None:
+        """Run the operator with this variable, or None: without it; returns when it runs."""
+        deployment = f"deployment/{OPERATOR}"
+        assignment = f"{name}-" if value is None else f"{name}={value}"
+        self.kubectl.run("set", "env", deployment, f"--namespace={SYSTEM}", assignment)
+        self.kubectl.run("rollout", "status", deployment, f"--namespace={SYSTEM}", "--timeout=120s", timeout=130)
+        self.operator_runs()
+
     def audited_writes(self, since: float) -> list[dict[str, Any]]:
         """What the operator wrote since then (seconds since the epoch), by the API server's audit log."""
         found = []
@@ -253,7 +282,7 @@ class Product:
 
     def _learn(self, secret: Object) -> None:
         for key, value in (secret.get("data") or {}).items():
-            if key not in ("client_id", "registration_client_uri"):
+            if not key.endswith(PUBLIC_KEYS):
                 text = base64.b64decode(value).decode(errors="replace")
                 self.seen[text] = f"{secret['metadata']['namespace']}/{secret['metadata']['name']} {key}"
 

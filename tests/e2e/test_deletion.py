@@ -45,7 +45,7 @@ def test_a_service_deleted_while_the_authorization_server_is_down_waits_says_why
     product.ready(namespace)
     product.remember(namespace)
 
-    product.scale_server(0)
+    product.stop_server()
     try:
         product.kubectl.delete("protectedservice", "orders", namespace=namespace, wait=False)
         product.until(
@@ -54,7 +54,7 @@ def test_a_service_deleted_while_the_authorization_server_is_down_waits_says_why
         assert product.service(namespace) is not None
         assert product.kubectl.get("secret", f"psvc-{uid}", namespace=SYSTEM) is not None
     finally:
-        product.scale_server(1)
+        product.start_server()
 
     product.until(lambda: product.service(namespace) is None, 90, "it completes")
     product.until(lambda: leftovers(product, namespace, uid) == [], 60, "nothing is left")

@@ -26,7 +26,7 @@ def test_while_the_authorization_server_is_down_callers_get_503_and_then_all_hea
     url = product.url(namespace) + "/protected"
     assert product.caller.ask("GET", url, token=token).status == 200
 
-    product.scale_server(0)
+    product.stop_server()
     down = time.monotonic()
     try:
         assert product.caller.ask("GET", url, token=unused).status == 503
@@ -47,7 +47,7 @@ def test_while_the_authorization_server_is_down_callers_get_503_and_then_all_hea
             lambda: product.condition(namespace, type_="AuthorizationServerReady").get("status") == "False", 20, "told"
         )
     finally:
-        product.scale_server(1)
+        product.start_server()
     product.until(lambda: product.server_condition("Ready").get("status") == "True", 70, "it is reachable again")
     product.ready(namespace)
     answer = product.caller.ask("GET", url, token=token, until=200, patience=40)
@@ -63,8 +63,8 @@ def test_a_changed_initial_access_token_stops_only_new_services_until_the_secret
     old, new = product.initial_access_token(), secrets.token_urlsafe(32)
     try:
         product.set_initial_access_token(SERVER_NAMESPACE, new)
-        product.scale_server(0)
-        product.scale_server(1)
+        product.stop_server()
+        product.start_server()
         product.until(lambda: product.server_condition("Reachable").get("status") == "True", 70, "reachable")
         product.protect(namespace, "late")
 
@@ -87,6 +87,6 @@ def test_a_changed_initial_access_token_stops_only_new_services_until_the_secret
     finally:
         product.set_initial_access_token(SERVER_NAMESPACE, old)
         product.set_initial_access_token(SYSTEM, old)
-        product.scale_server(0)
-        product.scale_server(1)
+        product.stop_server()
+        product.start_server()
         product.until(lambda: product.server_condition("Ready").get("status") == "True", 90, "as it was")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import pytest
 
@@ -16,8 +17,17 @@ PROBE = "/.well-known/oauth-authorization-server"  # of the AuthorizationServer,
 
 
 def calls(product: Product) -> list[str]:
-    """Paths that the operator asked of the authorization server, probes left out."""
-    return [line["path"] for line in product.server_requests() if line["path"] != PROBE]
+    """Paths that the operator asked of the authorization server, probes and the hourly looks at clients left out."""
+    return [line["path"] for line in product.server_requests() if line["path"] != PROBE and not is_look(line)]
+
+
+def is_look(line: dict[str, object]) -> bool:
+    return line["method"] == "GET" and str(line["path"]).startswith("/oauth/register/")
+
+
+def looks(product: Product) -> Counter[str]:
+    """How often each client was looked at; named by the design: once an hour."""
+    return Counter(line["path"] for line in product.server_requests() if is_look(line))
 
 
 def probes(product: Product) -> int:
@@ -37,10 +47,10 @@ def test_five_services_cost_no_write_and_no_call_in_a_minute_nor_at_a_restart(
         product.protect(namespace, name)
     for name in NAMES:
         product.ready(namespace, name)
-    # The number of clients in the AuthorizationServer's status follows within a minute (design: at most one write a
-    # minute): let it, before silence is measured.
-    time.sleep(65)
-    asked, probed, began = len(calls(product)), probes(product), time.time()
+    # The number of clients in the AuthorizationServer's status follows within a minute and a half (design: at most one
+    # write a minute, at a probe, of which there is one every 30 s): let it, before silence is measured.
+    time.sleep(95)
+    asked, probed, looked, began = len(calls(product)), probes(product), looks(product), time.time()
 
     time.sleep(60)
 
@@ -60,5 +70,6 @@ def test_five_services_cost_no_write_and_no_call_in_a_minute_nor_at_a_restart(
     print(f"restart with 5 services: {len(writes)} API writes, {len(calls(product)) - asked} calls")
     assert described(writes) == []
     assert calls(product)[asked:] == []
+    assert all(times <= 2 for times in (looks(product) - looked).values())  # once by each of two processes
     for name in NAMES:
         product.ready(namespace, name, timeout=5)

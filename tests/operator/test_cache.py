@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from protectedservice_operator.resource import (
     POD,
     PROTECTED_SERVICE,
     SECRET,
+    SERVICE_CLIENT,
     WATCHED,
     Key,
     Kind,
@@ -28,6 +30,7 @@ from protectedservice_operator.triggers import Triggers
 from ..support.fake_cluster import FakeCluster
 
 ORDERS = Key("ProtectedService", "tenant", "orders")
+CALLER = Key("ServiceClient", "tenant", "orders")
 VALUE = "correct horse battery staple"
 
 
@@ -349,9 +352,9 @@ def entry_of(cache: Cache, kind: Kind, obj: dict[str, Any]) -> Cached:
     return entry
 
 
-def ledger_secret(uid: str) -> dict[str, Any]:
-    record = '{"owner_namespace": "tenant", "owner_name": "orders"}'
-    metadata = {"namespace": "protectedservice-system", "annotations": {ANNOTATION: record}}
+def ledger_secret(uid: str, **more: str) -> dict[str, Any]:
+    record = {"owner_namespace": "tenant", "owner_name": "orders", **more}
+    metadata = {"namespace": "protectedservice-system", "annotations": {ANNOTATION: json.dumps(record)}}
     return thing(f"psvc-{uid}", uid="ledger", metadata=metadata)
 
 
@@ -384,6 +387,50 @@ def test_a_pod_concerns_the_service_of_its_label_not_its_replica_set(cache: Cach
     pod = thing("pod", metadata={"labels": {LABEL_NAME: "orders"}, "ownerReferences": [replica_set]})
 
     assert triggers.keys_for(entry_of(cache, POD, pod)) == {ORDERS}
+
+
+def test_a_secret_robbed_of_its_owner_may_be_a_callers(cache: Cache, triggers: Triggers) -> None:
+    secret = thing("orders-oauth2-caller", metadata={"labels": {LABEL_NAME: "orders"}})
+
+    assert triggers.keys_for(entry_of(cache, SECRET, secret)) == {ORDERS, CALLER}
+
+
+def calls(*services: dict[str, str]) -> dict[str, Any]:
+    """A ServiceClient `orders`, as far as an index looks at it."""
+    return {**thing(uid="c-1", version=3), "spec": {"services": list(services)}}
+
+
+def test_a_change_of_a_service_concerns_those_that_call_it_as_they_do_now(cache: Cache, triggers: Triggers) -> None:
+    service = entry_of(cache, PROTECTED_SERVICE, thing("stock"))
+    stock = Key("ProtectedService", "tenant", "stock")
+    caller = calls({"name": "stock"}, {"name": "stock", "namespace": "other"})
+
+    assert triggers.keys_for(entry_of(cache, SERVICE_CLIENT, caller)) == {CALLER}
+    assert triggers.keys_for(service) == {stock, CALLER}
+
+    changed = calls({"name": "other"})
+    changed["metadata"]["resourceVersion"] = "4"
+    cache.put(SERVICE_CLIENT, changed)
+    assert triggers.keys_for(service) == {stock}
+
+    changed["metadata"]["resourceVersion"] = "5"
+    changed["spec"] = {"services": [{"name": "stock"}]}
+    cache.put(SERVICE_CLIENT, changed)
+    assert triggers.keys_for(service) == {stock, CALLER}
+    cache.remove(SERVICE_CLIENT, changed)
+    assert triggers.keys_for(service) == {stock}
+
+
+def test_a_ledger_entry_of_a_caller_concerns_the_caller(cache: Cache, triggers: Triggers) -> None:
+    cache.put(PROTECTED_SERVICE, thing(uid="u-1"))
+    cache.put(SERVICE_CLIENT, calls())
+    of_the_caller = ledger_secret("c-1", owner_kind="ServiceClient")
+    of_an_unknown_kind = ledger_secret("u-1", owner_kind="Unheard")
+
+    assert triggers.keys_for(entry_of(cache, SECRET, of_the_caller)) == {CALLER}
+    assert triggers.keys_for(entry_of(cache, SECRET, of_an_unknown_kind)) == {
+        Key("Ledger", "protectedservice-system", "psvc-u-1")
+    }
 
 
 def test_a_ledger_entry_concerns_its_owner_while_that_is_there(cache: Cache, triggers: Triggers) -> None:

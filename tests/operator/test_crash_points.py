@@ -63,6 +63,18 @@ def delete(world: World) -> None:
     world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
 
 
+async def onboarded_with_more(world: World) -> None:
+    world.add(protected_service("orders", scopes=["read", "write"], audience=AUDIENCE))
+    await world.settle()
+
+
+def grant_less(world: World) -> None:
+    grants = [{"scopes": ["read"], "namespaces": {"from": "All"}}]
+    world.cluster.edit(
+        AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default", lambda body: body["spec"].update(allowedScopes=grants)
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     prepare: Flow
@@ -167,6 +179,31 @@ async def test_exactly_one_client_whatever_the_crash_where_a_registration_can_be
             assert world.server.clients == {}, point
         assert world.server.created_total == 1, point
         assert reported_leaks(world) == 0, point
+        await assert_nothing_more_to_do(world, point)
+
+
+@pytest.mark.parametrize(
+    ("kind", "honoured"),
+    [("dynamic", True), ("dynamic", False), ("hydra", True), ("keycloak", True), ("register-only", False)],
+)
+@pytest.mark.parametrize("after", [False, True], ids=["killed before the effect", "killed after the effect"])
+async def test_a_withdrawn_scope_is_gone_from_the_client_in_use_whatever_the_crash(
+    kind: str, honoured: bool, after: bool
+) -> None:
+    case = Case(onboarded_with_more, grant_less, remains=True)
+    effects = await count_effects(case, honoured=honoured, kind=kind)
+
+    for effect in range(1, effects + 1):
+        point = f"effect {effect} of {effects}, {'after' if after else 'before'}"
+        world = await killed_world(case, effect, after=after, honoured=honoured, kind=kind)
+        (entry,) = world.ledgers()
+        assert entry.record.state is State.REGISTERED, point
+        assert entry.registration is not None
+        client = world.server.clients[entry.registration.client_id]
+        assert client.scopes == {"read"}, point
+        assert world.credentials()["client_secret"] == client.client_secret, point
+        assert world.condition("orders", "ClientRegistered") == ("False", "ScopeNotAllowed"), point
+        assert len(world.server.clients) - 1 <= reported_leaks(world), point
         await assert_nothing_more_to_do(world, point)
 
 

@@ -22,6 +22,7 @@ from ..support.world import World
 
 CHILD = "orders-protected"
 CREDENTIALS = "orders-oauth2-client"
+VALUES = {"client_id": "id", "client_secret": "secret"}
 SPEC: dict[str, Any] = {
     "client": {"credentialsSecret": {"labels": {"team": "a"}, "annotations": {"replicate": "b"}}},
     "workload": {
@@ -91,7 +92,7 @@ def test_a_label_of_ours_wins_even_where_the_api_server_let_it_through() -> None
     built = (
         manifests.deployment(service, "image", "policy", "client"),
         manifests.service(service),
-        manifests.credentials_secret(service, "id", "secret"),
+        manifests.credentials_secret(service, VALUES, service.credentials_keys),
     )
 
     assert "victim" not in str(built)
@@ -140,7 +141,7 @@ def test_the_annotation_of_the_secret_knows_nothing_of_its_values() -> None:
     body["metadata"] |= {"uid": "uid-1", "resourceVersion": "7"}
     service = ProtectedService.parse(body)
 
-    one = manifests.credentials_secret(service, "id", "secret")["metadata"]
-    two = manifests.credentials_secret(service, "other", "else")["metadata"]
+    one = manifests.credentials_secret(service, VALUES, service.credentials_keys)["metadata"]
+    two = manifests.credentials_secret(service, dict.fromkeys(VALUES, "else"), service.credentials_keys)["metadata"]
 
     assert one == two

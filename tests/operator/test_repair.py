@@ -17,6 +17,7 @@ from protectedservice_operator.resource import (
     Kind,
 )
 
+from ..support.fake_cluster import Write
 from ..support.objects import protected_service
 from ..support.world import World
 
@@ -175,6 +176,57 @@ async def test_an_intruder_that_keeps_coming_back_is_left_alone_after_three_time
     await world.later(3601)
 
     assert world.condition("orders", "Ready") == ("True", "Ready")
+
+
+def busy_controller(world: World) -> None:
+    """Just before each write of ours to the Deployment its controller writes a status: a rollout is under way."""
+
+    def moving(write: Write, before: Callable[[Write], None] = world.cluster.before_effect) -> None:
+        before(write)
+        if write.kind is DEPLOYMENT:
+            status = world.cluster.read(DEPLOYMENT, "tenant", CHILD)["status"]
+            moved = {**status, "collisionCount": status.get("collisionCount", 0) + 1}
+            world.cluster.set_status(DEPLOYMENT, "tenant", CHILD, moved)
+
+    world.cluster.before_effect = moving
+
+
+async def test_an_added_sidecar_is_removed_at_once_although_the_status_moves_all_the_time() -> None:
+    world = await ready_world()
+    busy_controller(world)
+
+    world.cluster.edit(DEPLOYMENT, "tenant", CHILD, add_sidecar)
+    await world.settle()
+
+    assert len(world.cluster.read(DEPLOYMENT, "tenant", CHILD)["spec"]["template"]["spec"]["containers"]) == 1
+    assert world.condition("orders", "Ready") == ("True", "Ready")
+
+
+async def test_an_eviction_that_found_another_item_there_takes_nothing_and_is_no_sign_of_a_fight() -> None:
+    world = await ready_world()
+    names = iter("abcdef")
+
+    def renaming(write: Write, before: Callable[[Write], None] = world.cluster.before_effect) -> None:
+        before(write)
+        if write.verb == "patch" and write.kind is DEPLOYMENT and (name := next(names, None)) is not None:
+            world.cluster.edit(DEPLOYMENT, "tenant", CHILD, lambda body: rename_sidecar(body, name))
+
+    world.cluster.before_effect = renaming
+    world.cluster.edit(DEPLOYMENT, "tenant", CHILD, add_sidecar)
+    await world.settle()
+    await world.later(120)
+
+    assert [write.status for write in world.writes() if write.verb == "patch" and write.kind is DEPLOYMENT][:3] == [
+        422,
+        422,
+        422,
+    ]
+    assert len(world.cluster.read(DEPLOYMENT, "tenant", CHILD)["spec"]["template"]["spec"]["containers"]) == 1
+    assert world.condition("orders", "Ready") == ("True", "Ready")
+
+
+def rename_sidecar(body: dict[str, Any], name: str) -> None:
+    body["spec"]["template"]["spec"]["containers"][1]["image"] = name
 
 
 @pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE, SECRET], ids=str)

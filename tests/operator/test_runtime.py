@@ -176,7 +176,7 @@ async def test_the_caches_are_full_before_the_first_pass(cluster: FakeCluster) -
     await operator.runtime.stop()
 
 
-async def test_at_start_every_service_server_and_ledger_entry_is_looked_at(
+async def test_at_start_every_service_server_and_ledger_entry_is_looked_at_and_the_sweep_begins(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.insert(AUTHORIZATION_SERVER, {"metadata": {"name": "default", "namespace": OPERATOR_NAMESPACE}, "spec": {}})
@@ -191,6 +191,7 @@ async def test_at_start_every_service_server_and_ledger_entry_is_looked_at(
         ORDERS,
         Key("AuthorizationServer", OPERATOR_NAMESPACE, "default"),
         Key("Ledger", OPERATOR_NAMESPACE, "psvc-gone"),
+        Key("Sweep", OPERATOR_NAMESPACE, "orphans"),
     }
     await operator.runtime.stop()
 

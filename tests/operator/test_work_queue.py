@@ -13,6 +13,7 @@ from protectedservice_operator.errors import (
     AdministratorMustAct,
     ClusterUnavailable,
     Conflict,
+    Outcome,
     UserMustEdit,
     Wait,
 )
@@ -260,6 +261,19 @@ async def test_a_pass_that_is_done_comes_back_only_when_it_asked_to(
     queue.add(A)
     await workers.work_one()
     assert queue.next_due() == 30
+
+
+@pytest.mark.parametrize("outcome", [Wait("Later", "x", retry_after=200.0), AdministratorMustAct("Act", "x")])
+async def test_a_pass_that_waits_for_a_deadline_comes_back_at_it(
+    workers: Workers, queue: WorkQueue, script: Script, outcome: Outcome
+) -> None:
+    outcome.at_latest = 20.0
+    script.outcomes = [outcome]
+    queue.add(A)
+
+    await workers.work_one()
+
+    assert queue.next_due() == 20
 
 
 async def test_a_pass_that_is_done_ends_the_backoff(workers: Workers, queue: WorkQueue, script: Script) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from protectedservice_server import policy as policy_file
+from protectedservice_server import policy_file
 from protectedservice_server.credentials import Credentials
 from protectedservice_server.http1.limits import Limits
 from protectedservice_server.http1.server import HttpServer
@@ -34,6 +34,7 @@ class Running:
     reread: list[Credentials]
     """What the next readings of the credentials folder bring; the last one stays."""
     front: HttpServer
+    forget: Callable[[str], None]
 
     def metric(self, name: str, **labels: str) -> float:
         """One sample out of the exposition, 0 where there is none."""
@@ -72,7 +73,7 @@ async def service(
     listening = socket.create_server(("127.0.0.1", 0))
     await front.start(listening)
     try:
-        yield Running(listening.getsockname()[1], metrics, reread, front)
+        yield Running(listening.getsockname()[1], metrics, reread, front, handler.forget)
     finally:
         front.close()
         await handler.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from protectedservice_server.decision import INACTIVE, Facts, Reason, decide
 from protectedservice_server.policy import Requirement, ScopeMatch
@@ -50,11 +50,11 @@ GOOD = Facts(
 def test_decide(changes: dict[str, Any], requirement: dict[str, Any], expected: Reason) -> None:
     wanted = Requirement(**{"scopes": ("read",), **requirement})
 
-    assert decide(msgspec.structs.replace(GOOD, **changes), wanted, ISSUER, NOW) is expected
+    assert decide(replace(GOOD, **changes), wanted, ISSUER, NOW) is expected
 
 
 def test_a_policy_without_issuer_takes_any() -> None:
-    assert decide(msgspec.structs.replace(GOOD, iss="https://other"), Requirement(("read",)), None, NOW) is Reason.OK
+    assert decide(replace(GOOD, iss="https://other"), Requirement(("read",)), None, NOW) is Reason.OK
 
 
 def test_an_inactive_token_meets_no_requirement() -> None:

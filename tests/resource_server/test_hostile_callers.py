@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 from collections.abc import AsyncIterator
 
@@ -13,7 +14,7 @@ from protectedservice_server.http1.limits import Limits, most_connections
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer, plain
 from .running import Running, behind, service, until
-from .wire import ask, head, raw, reply
+from .wire import ask, head, raw
 
 BREAKER = 8  # more failures in a row than open the breaker
 
@@ -37,29 +38,21 @@ async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIte
 
 
 @pytest.mark.parametrize(
-    "framing", [("Content-Length", "5"), ("Transfer-Encoding", "chunked")], ids=["a length", "chunks"]
+    ("framing", "body"),
+    [(("Content-Length", "5"), b"hello"), (("Transfer-Encoding", "chunked"), b"5\r\nhello\r\n0\r\n\r\n")],
+    ids=["a length", "chunks"],
 )
-@pytest.mark.parametrize("pieces", [1, 7], ids=["at once", "in pieces"])
-async def test_a_body_behind_an_offered_upgrade_is_served_and_belongs_to_its_request(
-    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, framing: tuple[str, str], pieces: int
+async def test_a_body_behind_an_offer_of_http_2_is_served_as_if_nothing_had_been_offered(
+    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, framing: tuple[str, str], body: bytes
 ) -> None:
-    """Java's HTTP client offers h2c with each request, those with a body included."""
+    # Java's HttpClient does so, unless it is told to speak HTTP/1.1 only.
     headers = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAEAAEAA"), framing]
-    token = server.issue()
-    body = b"hello" if framing[0] == "Content-Length" else b"5\r\nhello\r\n0\r\n\r\n"
-    first = head("POST", "/a", headers, token=token) + body
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    for start in range(0, len(first), len(first) // pieces):
-        writer.write(first[start : start + len(first) // pieces])
-        await asyncio.sleep(0)
-    writer.write(head("GET", "/b", token=token))
-    answers = [await reply(reader), await reply(reader)]
-    writer.close()
+    answer = await raw(proxy.port, head("POST", "/a", headers, token=server.issue()) + body, method="POST")
+    after = await ask(proxy.port, "/b", method="POST", token=server.issue(), body=b"own body")
 
-    assert [(answer.status, answer.body) for answer in answers] == [(200, b"hello"), (200, b"echo")]
-    assert [(seen.target, seen.body) for seen in upstream.seen] == [("/a", b"hello"), ("/b", b"")]
-    names = {name.lower() for name, _ in upstream.seen[0].headers}
-    assert not names & {"upgrade", "connection", "http2-settings"}
+    assert answer.status == after.status == 200
+    assert [(seen.target, seen.body) for seen in upstream.seen] == [("/a", b"hello"), ("/b", b"own body")]
+    assert not {"upgrade", "http2-settings", "connection"} & {name.lower() for name, _ in upstream.seen[0].headers}
 
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, chunked", "identity"])
@@ -91,22 +84,23 @@ async def test_nothing_of_a_request_comes_from_its_trailers(
 async def test_a_trailer_without_an_end_is_cut_off(proxy: Running) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(head("POST", "/a", [("Transfer-Encoding", "chunked")]) + b"0\r\nX: ")
-    await until(lambda: proxy.front.open == 1)
-    for _ in range(10_000):  # 40 MB
-        writer.write(b"y" * 4096)
-        await asyncio.sleep(0)
-        if not proxy.front.open:
-            break
-    writer.close()
 
-    assert proxy.front.open == 0
+    async def send_on() -> None:
+        for _ in range(10_000):  # 40 MB
+            writer.write(b"y" * 4096)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    with pytest.raises(ConnectionError):
+        await send_on()
+    writer.close()
 
 
 @pytest.mark.parametrize("byte", [b"\r\n", b"x"], ids=["an empty line", "a byte of the body"])
 async def test_a_byte_after_the_answer_keeps_no_connection_for_ever(
     server: IntrospectionServer, upstream: EchoUpstream, byte: bytes
 ) -> None:
-    limits = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2)
+    limits = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2, linger_seconds=0.2)
     async with service(server, limits=limits, **behind(upstream.url)) as proxy:
         framing = [("Content-Length", "1000")] if byte == b"x" else []
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -116,6 +110,37 @@ async def test_a_byte_after_the_answer_keeps_no_connection_for_ever(
 
         await asyncio.wait_for(reader.read(), 5)  # the rest of the answer, and then the end of the connection
         writer.close()
+
+
+async def test_where_all_places_are_taken_the_oldest_idle_one_is_given_to_who_asks(
+    server: IntrospectionServer, upstream: EchoUpstream
+) -> None:
+    async with service(server, limits=Limits(connections=3), **behind(upstream.url)) as proxy:
+        idle = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(3)]
+        await until(lambda: proxy.front.open == 3)
+
+        answer = await ask(proxy.port, "/a", token=server.issue())
+
+        assert answer.status == 200
+        with contextlib.suppress(ConnectionError):
+            assert await idle[0][0].read() == b""  # cut, without a word
+        assert proxy.front.open <= 3
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_where_all_places_are_taken_by_requests_under_way_the_next_caller_gets_503(
+    server: IntrospectionServer, upstream: EchoUpstream
+) -> None:
+    async with service(server, limits=Limits(connections=1), **behind(upstream.url)) as proxy:
+        waiting = asyncio.create_task(ask(proxy.port, "/wait", token=server.issue()))
+        await upstream.arrived.wait()
+
+        refused = await ask(proxy.port, "/a", token=server.issue())
+        upstream.go.set()
+
+        assert (refused.status, refused.value("retry-after")) == (503, "1")
+        assert (await waiting).status == 200
 
 
 async def test_a_caller_who_reads_nothing_is_dropped(server: IntrospectionServer, upstream: EchoUpstream) -> None:

@@ -1,4 +1,4 @@
-"""What is refused before it is interpreted, and where one request ends and the next begins. Byte by byte."""
+"""Where one request ends and the next begins, however the bytes are cut. `tests/conformance` has what is refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from protectedservice_server.http1.framing import Cutter, Refused, check_framing
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer
 from .running import Running, behind, service
-from .wire import head, raw, reply
-
-POST = b"POST /x HTTP/1.1\r\nHost: a\r\n"
-CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"
+from .wire import head, reply
 
 
 @pytest.fixture
@@ -36,46 +33,6 @@ async def upstream() -> AsyncIterator[EchoUpstream]:
 async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Running]:
     async with service(server, **behind(upstream.url)) as running:
         yield running
-
-
-REFUSED = {
-    "CL.TE": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\nTOKEN\r\n0\r\n\r\n",
-    "TE.CL": CHUNKED + b"Content-Length: 4\r\nTOKEN\r\n0\r\n\r\n",
-    "TE.TE": CHUNKED + b"Transfer-Encoding: x\r\nTOKEN\r\n0\r\n\r\n",
-    "TE with a coding more": POST + b"Transfer-Encoding: gzip, chunked\r\nTOKEN\r\n0\r\n\r\n",
-    "TE with a vertical tab": POST + b"Transfer-Encoding: \x0bchunked\r\nTOKEN\r\n0\r\n\r\n",
-    "TE in HTTP/1.0": b"POST /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTOKEN\r\n0\r\n\r\n",
-    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\nTOKEN\r\nab",
-    "the same length twice": POST + b"Content-Length: 1\r\nContent-Length: 1\r\nTOKEN\r\na",
-    "a list of lengths": POST + b"Content-Length: 1, 1\r\nTOKEN\r\na",
-    "a signed length": POST + b"Content-Length: +1\r\nTOKEN\r\na",
-    "a hexadecimal length": POST + b"Content-Length: 0x1\r\nTOKEN\r\na",
-    "a folded line": POST + b"X: a\r\n b\r\nTOKEN\r\n",
-    "a bare LF": b"GET /x HTTP/1.1\nHost: a\nTOKEN\n",
-    "a bare LF behind a value": b"GET /x HTTP/1.1\r\nHost: a\nX: y\r\nTOKEN\r\n",
-    "a bare CR": b"GET /x HTTP/1.1\r\nHost: a\r\nX: a\rY: b\r\nTOKEN\r\n",
-    "NUL in a value": POST + b"X: a\0b\r\nTOKEN\r\n",
-    "a space before the colon": POST + b"Content-Length : 1\r\nTOKEN\r\na",
-    "HTTP/0.9": b"GET /x\r\n\r\n",
-    "HTTP/0.9 by name": b"GET /x HTTP/0.9\r\nHost: a\r\nTOKEN\r\n",
-    "HTTP/2.0": b"GET /x HTTP/2.0\r\nHost: a\r\nTOKEN\r\n",
-    "no Host": b"GET /x HTTP/1.1\r\nTOKEN\r\n",
-    "two Hosts": b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\nTOKEN\r\n",
-    "no ASCII in the target": b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\nTOKEN\r\n",
-}
-
-
-@pytest.mark.parametrize("request_bytes", REFUSED.values(), ids=REFUSED.keys())
-async def test_what_could_be_read_in_two_ways_is_refused_and_reaches_nobody(
-    server: IntrospectionServer, proxy: Running, upstream: EchoUpstream, request_bytes: bytes
-) -> None:
-    token = f"Authorization: Bearer {server.issue()}\r\n".encode()
-    smuggled = head("GET", "/smuggled", token=server.issue())
-    answer = await raw(proxy.port, request_bytes.replace(b"TOKEN\r\n", token + b"\r\n") + smuggled)
-
-    assert answer.status == 400
-    assert answer.value("connection") == "close"
-    assert upstream.seen == []
 
 
 CHUNKS = {

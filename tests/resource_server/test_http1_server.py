@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from protectedservice_server.http1.limits import Limits
 from ..support.certificates import Authority
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer
-from .running import behind, service, until
-from .wire import ask, head, raw, reply
+from .running import behind, service
+from .wire import ask, head, reply
 
 
 class Ticks:
@@ -221,11 +222,7 @@ def test_requests_wait_for_the_answer_of_the_one_in_front_and_are_not_even_parse
 
     assert (targets, reading) == ([b"/1"], False)
     assert [exchange.target for exchange in front.exchanges] == [b"/1", b"/2"]
-    assert [line[:12] for line in front.wire.written.split(b"HTTP/1.1 ")[1:]] == [
-        b"200 OK\r\ndate",
-        b"200 OK\r\ndate",
-        b"400 Bad Requ",
-    ]
+    assert re.findall(rb"HTTP/1.1 (\d\d\d)", front.wire.written) == [b"200", b"200", b"400"]
     assert front.wire.written.index(b"one") < front.wire.written.index(b"two")
 
 
@@ -347,27 +344,11 @@ async def server() -> AsyncIterator[IntrospectionServer]:
         yield running
 
 
-async def test_connections_beyond_the_limit_get_503_and_the_others_are_served(server: IntrospectionServer) -> None:
-    async with service(server, limits=Limits(connections=2)) as demo:
-        held = [await asyncio.open_connection("127.0.0.1", demo.port) for _ in range(2)]
-        await until(lambda: demo.front.open == 2)
-        third = await raw(demo.port, b"")
-        reader, writer = held[0]
-        writer.write(head("GET", "/public"))
-        first = await reply(reader)
-        for _, writer in held:
-            writer.close()
-
-    assert (third.status, third.json()["error"]) == (503, "overloaded")
-    assert first.status == 200
-
-
 def certificate(authority: Authority, place: Path, version: int, host: str = "127.0.0.1") -> None:
     """A folder as a mounted Secret is one."""
     place.mkdir(exist_ok=True)
-    files = dict(zip(("tls.crt", "tls.key"), authority.issue(host), strict=True))
-    for name, text in files.items():
-        (place / name).write_bytes(text)
+    for name, text in zip(("tls.crt", "tls.key"), authority.issue(host), strict=True):
+        (place / name).write_text(text)
         os.utime(place / name, ns=(version, version))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from protectedservice_server import policy as policy_file
+from protectedservice_server import policy_file
 from protectedservice_server.credentials import Credentials, CredentialsError, read
 from protectedservice_server.decision import INACTIVE, Facts
 from protectedservice_server.introspection import LARGEST_ANSWER, Introspection, facts_of

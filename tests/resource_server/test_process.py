@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +16,6 @@ import pytest
 
 from protectedservice_server.settings import Settings, SettingsError, load
 
-from ..support.certificates import Authority
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer
 from .running import behind, policy_text
@@ -132,6 +130,27 @@ def test_certification_authorities_that_cannot_be_read_are_told_and_end_it(place
     assert ended.stderr == f"{place}/none.crt: cannot be read: No such file or directory\n"
 
 
+def test_those_of_the_upstream_too(place: Path) -> None:
+    upstream = {"url": "https://orders", "tls": {"caFile": f"{place}/none.crt"}}
+    policy = {key: value for key, value in GOOD_POLICY.items() if key != "demo"}
+    (place / "policy.yaml").write_text(json.dumps({**policy, "upstream": upstream}))
+
+    ended = run(["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")], {})
+
+    assert ended.returncode == 2
+    assert ended.stderr == f"{place}/none.crt: cannot be read: No such file or directory\n"
+
+
+def test_a_secret_of_the_webhook_that_cannot_be_read_is_told_and_ends_it(place: Path) -> None:
+    validation = {"revocationWebhook": {"secretFile": f"{place}/none"}}
+    (place / "policy.yaml").write_text(json.dumps({**GOOD_POLICY, "validation": validation}))
+
+    ended = run(["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")], {})
+
+    assert ended.returncode == 2
+    assert ended.stderr == f"{place}/none: cannot be read: No such file or directory\n"
+
+
 def test_an_option_that_does_not_exist_is_2_and_version_and_help_are_0() -> None:
     assert run(["--polcy", "x"], {}).returncode == 2
     assert run(["--version"], {}).stdout.strip()
@@ -163,31 +182,6 @@ async def test_management_tells_health_readiness_and_metrics_and_the_service_por
     }
     assert b'protectedservice_requests_total{reason="ok"} 0.0' in answers["/metrics"].body
     assert not_here == [404, 404, 404]
-
-
-async def test_with_a_certificate_the_service_speaks_https_and_management_stays_plain(place: Path) -> None:
-    authority = Authority()
-    for name, text in zip(("tls.crt", "tls.key"), authority.issue("127.0.0.1"), strict=True):
-        (place / name).write_bytes(text)
-    with started(place / "policy.yaml", place / "credentials", {"PROTECTEDSERVICE_TLS": str(place)}) as process:
-        context = ssl.create_default_context(cadata=authority.pem)
-        reader, writer = await asyncio.open_connection("127.0.0.1", process.port, ssl=context)
-        writer.write(head("GET", "/public"))
-        answer = await reply(reader)
-        writer.close()
-        readiness = await ask(process.management_port, "/readyz")
-
-    assert (answer.status, readiness.status) == (200, 200)
-
-
-def test_a_certificate_that_cannot_be_read_is_told_and_ends_it(place: Path) -> None:
-    arguments = ["--policy", str(place / "policy.yaml"), "--credentials", str(place / "credentials")]
-    ended = run([*arguments, "--tls", str(place)], {})
-
-    assert ended.returncode == 2
-    assert ended.stderr == "".join(
-        f"{place}/{name}: cannot be read: No such file or directory\n" for name in ("tls.crt", "tls.key")
-    )
 
 
 async def test_readiness_does_not_depend_on_the_authorization_server(server: IntrospectionServer, place: Path) -> None:
@@ -278,9 +272,8 @@ async def test_no_line_is_logged_for_a_request(server: IntrospectionServer, plac
 
 
 def test_it_needs_nothing_of_the_operator() -> None:
-    """Neither kopf nor a Kubernetes client nor another HTTP library is in the server's image."""
-    absent = ("kopf", "kubernetes", "httpx", "aiohttp", "uvicorn")
-    blocked = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
+    """Neither kopf nor a Kubernetes client nor httpx is in the server's image."""
+    blocked = "import sys\nfor name in ('kopf', 'kubernetes', 'httpx'): sys.modules[name] = None\n"
     program = blocked + "import protectedservice_server.main as m, sys\nsys.exit(m.main(['--version']))"
 
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from protectedservice_server import policy as policy_file
+from protectedservice_server import policy_file
 from protectedservice_server.credentials import Credentials
 from protectedservice_server.introspection import Introspection
 from protectedservice_server.trust import LARGEST_FILE, Trust, TrustError
@@ -154,13 +154,9 @@ def test_the_context_verifies_whatever_the_file_is(ours: Authority, tmp_path: Pa
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname is True
     assert [found["subject"] for found in context.get_ca_certs()] == [((("commonName", "Ours"),),)]
-
-
-def test_without_a_file_the_systems_authorities_are_verified_against() -> None:
-    context = Trust(None).context()
-
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname is True
+    systems = Trust(None).context()
+    assert systems.verify_mode is ssl.CERT_REQUIRED
+    assert systems.check_hostname is True
 
 
 @pytest.mark.parametrize(

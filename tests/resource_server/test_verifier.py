@@ -27,6 +27,7 @@ class World:
     """Clocks, and an authorization server that answers when it is told to."""
 
     bound: float = 5.0
+    stale: float = 0.0
     budget: float = 2.0
     now: float = 1000.0
     epoch: float = 1_800_000_000.0
@@ -39,7 +40,7 @@ class World:
         policy = Policy(
             NEEDED,
             AuthorizationServer("https://as/introspect"),
-            Validation(max_revocation_delay=self.bound, timeout=self.budget),
+            Validation(max_revocation_delay=self.bound, timeout=self.budget, serve_stale=self.stale),
         )
         self.verifier = Verifier(
             policy, self._introspect, clock=lambda: self.now, wall=lambda: self.epoch, observer=self
@@ -384,6 +385,162 @@ async def test_closing_gives_up_what_is_under_way() -> None:
         await task
 
 
+# --- serveStale ---
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [(5.0, Reason.OK), (64.9, Reason.OK), (65.0, Reason.AS_UNAVAILABLE), (70.0, Reason.AS_UNAVAILABLE)],
+)
+async def test_in_an_outage_a_good_answer_is_used_for_the_bound_and_as_much_longer_as_allowed(
+    seconds: float, reason: Reason
+) -> None:
+    world = World(bound=5.0, stale=60.0)
+    await world.learn(GOOD)
+    world.advance(seconds)
+    verdict = await world.learn(Unavailable("connection"))
+
+    assert verdict.reason is reason
+    assert world.lookups == ["miss", "miss", *(["stale"] if reason is Reason.OK else [])]
+
+
+async def test_it_is_used_with_an_open_breaker_too_without_a_question() -> None:
+    world = World(bound=5.0, stale=60.0)
+    await world.learn(GOOD)
+    world.advance(6.0)
+    for number in range(FAILURES_TO_OPEN):
+        await world.learn(Unavailable("connection"), f"t{number}")
+    asked = len(world.asked)
+
+    assert (await world.verifier.verify(TOKEN, NEEDED)).reason is Reason.OK
+    assert (await world.verifier.verify("unknown", NEEDED)).reason is Reason.AS_UNAVAILABLE
+    assert len(world.asked) == asked
+
+
+async def test_while_the_server_answers_the_bound_is_what_it_was() -> None:
+    world = World(bound=5.0, stale=60.0)
+    await world.learn(GOOD)
+    world.advance(5.0)
+
+    assert (await world.learn(INACTIVE)).reason is Reason.INACTIVE
+
+
+@pytest.mark.parametrize("failure", [RefusedUs(), Unavailable("malformed", counts=False)])
+async def test_a_failure_that_is_no_outage_brings_nothing_back(failure: Unavailable) -> None:
+    world = World(bound=5.0, stale=60.0)
+    await world.learn(GOOD)
+    world.advance(6.0)
+
+    assert (await world.learn(failure)).reason is failure.reason
+
+
+async def test_a_token_that_was_said_to_be_inactive_stays_out_in_the_outage() -> None:
+    world = World(bound=0.0, stale=60.0)
+    await world.learn(GOOD)
+    await world.learn(INACTIVE)
+
+    assert (await world.learn(Unavailable("connection"))).reason is Reason.AS_UNAVAILABLE
+
+
+async def test_an_answer_of_before_that_comes_after_the_inactive_one_is_not_kept_for_the_outage() -> None:
+    world = World(bound=0.0, stale=60.0)
+    early = await world.request()
+    world.advance(0.1)
+    late = await world.request()
+    await world.answer(INACTIVE, which=1)
+    await world.answer(GOOD)
+
+    assert ((await early).reason, (await late).reason) == (Reason.OK, Reason.INACTIVE)
+    assert (await world.learn(Unavailable("connection"))).reason is Reason.AS_UNAVAILABLE
+
+
+async def test_the_token_s_own_end_holds_in_the_outage_too() -> None:
+    world = World(bound=1.0, stale=60.0)
+    await world.learn(Facts(active=True, scopes=frozenset({"read"}), exp=world.epoch + 10))
+    world.advance(9.0)
+    within = await world.learn(Unavailable("connection"))
+    world.advance(1.0)
+
+    assert within.reason is Reason.OK
+    assert (await world.learn(Unavailable("connection"))).reason is Reason.AS_UNAVAILABLE
+
+
+async def test_the_scopes_are_looked_at_as_ever() -> None:
+    world = World(bound=1.0, stale=60.0)
+    await world.learn(Facts(active=True, scopes=frozenset({"other"})))
+    world.advance(2.0)
+
+    assert (await world.learn(Unavailable("connection"))).reason is Reason.SCOPE
+
+
+# --- a revocation that somebody tells ---
+
+
+async def test_what_is_known_of_a_token_that_is_told_is_used_no_more() -> None:
+    world = World(bound=60.0, stale=60.0)
+    await world.learn(GOOD)
+    await world.learn(GOOD, "another")
+    world.verifier.forget(TOKEN)
+    again = await world.learn(INACTIVE)
+
+    assert again.reason is Reason.INACTIVE
+    assert (await world.verifier.verify("another", NEEDED)).reason is Reason.OK
+
+
+async def test_it_is_not_brought_back_by_an_outage() -> None:
+    world = World(bound=60.0, stale=60.0)
+    await world.learn(GOOD)
+    world.verifier.forget(TOKEN)
+
+    assert (await world.learn(Unavailable("connection"))).reason is Reason.AS_UNAVAILABLE
+
+
+async def test_a_call_under_way_is_not_believed_and_all_who_wait_for_it_ask_anew_together() -> None:
+    world = World(bound=60.0)
+    waiting = [await world.request() for _ in range(3)]
+    world.verifier.forget(TOKEN)
+    late = await world.request()
+    await world.answer(GOOD)
+
+    assert not any(task.done() for task in (*waiting, late))
+    assert len(world.asked) == 2
+    await world.answer(INACTIVE)
+    assert {(await task).reason for task in (*waiting, late)} == {Reason.INACTIVE}
+    assert (await world.request()).done()
+    assert world.verifier.cache.sizes() == (0, 1)
+
+
+async def test_a_token_that_was_told_wrongly_is_good_again_after_one_question() -> None:
+    world = World(bound=60.0)
+    await world.learn(GOOD)
+    world.verifier.forget(TOKEN)
+
+    assert (await world.learn(GOOD)).reason is Reason.OK
+    assert (await world.verifier.verify(TOKEN, NEEDED)).reason is Reason.OK
+    assert len(world.asked) == 2
+
+
+async def test_every_call_under_way_is_void_where_none_is_shared() -> None:
+    world = World(bound=0.0)
+    tasks = [await world.request() for _ in range(2)]
+    world.advance(0.1)
+    tasks.append(await world.request())
+    world.verifier.forget(TOKEN)
+    for _ in range(3):
+        await world.answer(GOOD)
+    while world.pending:
+        await world.answer(INACTIVE)
+
+    assert {(await task).reason for task in tasks} == {Reason.INACTIVE}
+
+
+async def test_telling_of_a_token_that_nobody_knows_does_nothing() -> None:
+    world = World()
+    world.verifier.forget("unknown")
+
+    assert (await world.learn(GOOD)).reason is Reason.OK
+
+
 _EVENTS = st.lists(
     st.one_of(
         st.tuples(st.just("advance"), st.sampled_from([0.0, 0.001, 0.5, 1.0, 2.0, 4.999, 5.0, 7.0])),
@@ -393,6 +550,7 @@ _EVENTS = st.lists(
         st.tuples(st.just("fail"), st.integers(0, 5)),
         st.tuples(st.just("leave"), st.integers(0, 5)),
         st.tuples(st.just("revoke"), st.just(0.0)),
+        st.tuples(st.just("tell"), st.just(0.0)),
         st.tuples(st.just("step"), st.sampled_from([-3600.0, -1.0, 1.0])),
     ),
     max_size=50,
@@ -405,8 +563,14 @@ class Play:
 
     world: World
     revoked_at: float | None = None
+    refused: bool = False  # an inactive answer has come
+    told: bool = False  # and the verifier was told
+    closed: set[int] = field(default_factory=set)  # requests that nothing may let in any more
     looked: dict[Any, Facts] = field(default_factory=dict)  # by question; held, so that no other one gets its id
     requests: list[tuple[float, asyncio.Task[Verdict]]] = field(default_factory=list)
+
+    def later_than(self, arrived: float, bound: float) -> bool:
+        return self.revoked_at is not None and arrived > self.revoked_at + bound
 
     def _state(self) -> Facts:
         return GOOD if self.revoked_at is None else INACTIVE
@@ -418,9 +582,16 @@ class Play:
         elif name == "step":  # somebody sets the wall clock
             world.epoch += value
         elif name == "request":
+            if self.told or self.refused:
+                self.closed.add(len(self.requests))
             self.requests.append((world.now, await world.request()))
         elif name == "revoke":
             self.revoked_at = world.now if self.revoked_at is None else self.revoked_at
+        elif name == "tell":
+            if self.revoked_at is not None:
+                self.told = True
+                self.closed |= {number for number, (_, task) in enumerate(self.requests) if not task.done()}
+                world.verifier.forget(TOKEN)
         elif name == "leave" and self.requests:
             self.requests[int(value) % len(self.requests)][1].cancel()
         elif world.pending:
@@ -428,13 +599,15 @@ class Play:
             # The server may look at its own state at any moment between question and answer.
             facts = self.looked.setdefault(world.pending[which], self._state())
             if name != "look":
+                self.refused = self.refused or (name == "answer" and not facts.active)
                 await world.answer(facts if name == "answer" else Unavailable("connection"), which)
 
-    async def end(self) -> list[tuple[float, Verdict]]:
+    async def end(self) -> list[tuple[int, float, Verdict]]:
         while self.world.pending:
             await self.event("answer", 0)
         await settle()
-        return [(at, task.result()) for at, task in self.requests if not task.cancelled()]
+        requests = [(number, at, task) for number, (at, task) in enumerate(self.requests) if not task.cancelled()]
+        return [(number, at, task.result()) for number, at, task in requests]
 
 
 def in_loop(play: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -442,19 +615,39 @@ def in_loop(play: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(play())
 
 
-@settings(max_examples=400, deadline=None)
-@given(bound=st.sampled_from([0.0, 0.5, 5.0]), events=_EVENTS)
+@settings(max_examples=600, deadline=None)
+@given(bound=st.sampled_from([0.0, 0.5, 5.0]), stale=st.sampled_from([0.0, 0.0, 2.0, 10.0]), events=_EVENTS)
 def test_no_interleaving_lets_a_request_in_that_arrived_later_than_the_bound_after_the_revocation(
-    bound: float, events: list[tuple[str, float]]
+    bound: float, stale: float, events: list[tuple[str, float]]
 ) -> None:
     async def play() -> None:
-        game = Play(World(bound=bound, budget=60.0))
+        game = Play(World(bound=bound, stale=stale, budget=60.0))
         for name, value in events:
             await game.event(name, value)
-        for arrived, verdict in await game.end():
-            too_late = game.revoked_at is not None and arrived > game.revoked_at + bound
+        for number, arrived, verdict in await game.end():
+            too_late = game.revoked_at is not None and arrived > game.revoked_at + bound + stale
             assert not (too_late and verdict.reason is Reason.OK)
+            # Whoever was told of the revocation, or asked and heard of it, does not forget that in an outage.
+            assert not (number in game.closed and verdict.reason is Reason.OK)
             # And what was never revoked is never told to be.
             assert game.revoked_at is not None or verdict.reason in (Reason.OK, Reason.AS_UNAVAILABLE)
+        # All the time beyond the bound was an outage's.
+        late = [at for _, at, v in await game.end() if v.reason is Reason.OK and game.later_than(at, bound)]
+        assert len(late) <= game.world.lookups.count("stale")
+
+    in_loop(play)
+
+
+def test_the_bound_is_reached_with_and_without_an_outage_so_that_the_search_above_can_find_what_it_forbids() -> None:
+    async def play() -> None:
+        world = World(bound=5.0, stale=10.0)
+        await world.learn(GOOD)
+        game = Play(world)
+        await game.event("revoke", 0.0)
+        world.advance(14.999)
+        task = await world.request()
+        await world.answer(Unavailable("connection"))
+
+        assert (await task).reason is Reason.OK
 
     in_loop(play)

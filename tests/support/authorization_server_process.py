@@ -1,10 +1,11 @@
-"""The real authorization server (`authorization_server/`) as a local process: `serve.py` under gunicorn, SQLite.
+"""The real authorization server (`authorization_server/`) as a local process: `serve.py` under gunicorn.
 
     with AuthorizationServerProcess(tmp_path) as server:
         authorization = f"Bearer {server.initial_access_token}"
         httpx.post(f"{server.url}/oauth/register", headers={"Authorization": authorization}, json={...})
 
-One object is one database and one port for its whole life: `stop` or `kill`, then `start`, is a restart.
+One object is one database and one port for its whole life: `stop` or `kill`, then `start`, is a restart. The database
+is SQLite in the folder, unless it is given: then several objects are replicas that share it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,11 +22,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from .postgresql_process import Database
+from .process import free_port
 
 SERVE = Path(__file__).parents[2] / "authorization_server" / "serve.py"
 DEADLINE = 30.0  # seconds to get ready or to end, on a machine that is busy with other tests
@@ -57,13 +61,22 @@ class AuthorizationServerProcess:
     """A server that keeps its data in `folder`. Not started yet: use `start` or `with`."""
 
     def __init__(
-        self, folder: Path, *, initial_access_token: str | None = None, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        initial_access_token: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        database: Database | None = None,
     ) -> None:
-        """`environment` adds to what the server is started with or replaces it; an empty value removes a variable."""
+        """`environment` adds to what the server is started with or replaces it; an empty value removes a variable.
+
+        A given `database` has its tables from `migrate`, and the environment needs AUTHORIZATION_SERVER_SECRET_KEY.
+        """
         self.folder = folder
-        self.port = _free_port()
+        self.database = database
+        self.port = free_port()  # kept over restarts, so the server cannot bind port 0 itself
         self.url = f"http://127.0.0.1:{self.port}"
-        self.issuer = self.url
+        self.issuer = (environment or {}).get("AUTHORIZATION_SERVER_ISSUER", self.url)
         self.initial_access_token = initial_access_token or secrets.token_urlsafe(24)
         self.database_path = folder / "db.sqlite3"
         self._output = folder / "stdout.log"
@@ -88,14 +101,29 @@ class AuthorizationServerProcess:
             "PYTHONDONTWRITEBYTECODE": "1",
             "AUTHORIZATION_SERVER_ISSUER": self.issuer,
             "AUTHORIZATION_SERVER_INITIAL_ACCESS_TOKEN": self.initial_access_token,
-            "AUTHORIZATION_SERVER_DATA_DIR": str(self.folder),
+            **(self.database.environment if self.database else {"AUTHORIZATION_SERVER_DATA_DIR": str(self.folder)}),
             "AUTHORIZATION_SERVER_BIND": f"127.0.0.1:{self.port}",
             **self._environment,
         }
         return {name: value for name, value in variables.items() if value}
 
-    def start(self) -> None:
-        """Start, and return when `/readyz` says so. Raises RuntimeError with the log when the process ends instead."""
+    def migrate(self) -> str:
+        """What migrate.py writes. Raises RuntimeError with its words when it fails."""
+        done = subprocess.run(
+            [sys.executable, str(SERVE.with_name("migrate.py"))],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=2 * DEADLINE,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"migrate.py ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def start(self, *, path: str = "/readyz") -> None:
+        """Start, and return when `path` says so. Raises RuntimeError with the log when the process ends instead."""
         if self._process is not None:
             raise RuntimeError("the authorization server runs already")
         with self._output.open("ab") as output, self._errors.open("ab") as errors:
@@ -107,7 +135,7 @@ class AuthorizationServerProcess:
                 cwd=self.folder,
                 start_new_session=True,  # `kill` must reach the workers, and nobody else
             )
-        if not self._wait_until(self._is_ready):
+        if not self._wait_until(lambda: self._answers(path)):
             self.kill()
             raise RuntimeError(f"the authorization server did not get ready:\n{self.log_text()}")
 
@@ -138,16 +166,21 @@ class AuthorizationServerProcess:
             "SELECT a.client_id, a.name, p.scope, p.audience FROM oauth2_provider_application a"
             " LEFT JOIN client_policy p ON p.application_id = a.id ORDER BY a.id"
         )
-        return [Client(row[0], row[1], row[2] or "", json.loads(row[3] or "[]")) for row in rows]
+        return [Client(row[0], row[1], row[2] or "", _list(row[3])) for row in rows]
 
     def client_count(self) -> int:
         """How many clients there are in the database."""
         return len(self.clients())
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run one SQL statement in the server's database and commit."""
+        """Run one SQL statement in the server's database, `?` for each parameter, and commit. Times are in UTC."""
+        if self.database is not None:
+            return self.database.query(statement, *parameters)
+        values = [
+            value.strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, datetime) else value for value in parameters
+        ]
         with closing(sqlite3.connect(self.database_path, timeout=DEADLINE)) as connection, connection:
-            return connection.execute(statement, parameters).fetchall()
+            return connection.execute(statement, values).fetchall()
 
     def access_log(self, *, user_agent: str = "", at_least: int = 0) -> list[Access]:
         """The requests so far of the user agents that start so, oldest first.
@@ -168,9 +201,9 @@ class AuthorizationServerProcess:
         """Everything the server has written so far, access log included: the place to search for secrets."""
         return self._output.read_text() + self._errors.read_text()
 
-    def _is_ready(self) -> bool:
+    def _answers(self, path: str) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}{path}", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -184,9 +217,7 @@ class AuthorizationServerProcess:
         return True
 
 
-def _free_port() -> int:
-    """A port nobody listens on now. The server keeps it over restarts, so it cannot bind port 0 itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _list(column: Any) -> list[str]:
+    """A JSON column: text in SQLite, parsed already from PostgreSQL."""
+    found: list[str] = json.loads(column or "[]") if isinstance(column, str | None) else column
+    return found

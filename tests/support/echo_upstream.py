@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -35,8 +36,9 @@ class EchoUpstream:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     """A request has reached `/wait` or `/stream`."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    """The caller of `/stream` or `/wait` went away before the end."""
+    """The caller of `/stream`, `/wait` or `/socket` went away before the end."""
     port: int = 0
+    tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
         application = web.Application(client_max_size=64 * 1024 * 1024)
@@ -45,7 +47,7 @@ class EchoUpstream:
             application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True, auto_decompress=False
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -58,7 +60,7 @@ class EchoUpstream:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
@@ -73,6 +75,8 @@ class EchoUpstream:
                 return web.Response(text="waited")
             if path == "/stream":
                 return await self._stream(request)
+            if path == "/socket":
+                return await self._socket(request)
         except (asyncio.CancelledError, ConnectionError):
             self.left.set()
             raise
@@ -87,10 +91,22 @@ class EchoUpstream:
         await response.write(b"second")
         return response
 
-    async def _echo(self, request: web.Request, path: str) -> web.StreamResponse:
-        body = await request.read()
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        self._note(request, b"")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(str(message.data))
+        self.left.set()
+        return socket
+
+    def _note(self, request: web.Request, body: bytes) -> None:
         headers = [(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in request.raw_headers]
         self.seen.append(Seen(request.method, request.raw_path, headers, body))
+
+    async def _echo(self, request: web.Request, path: str) -> web.StreamResponse:
+        body = await request.read()
+        self._note(request, body)
         if path == "/break":  # promises more than it sends
             response = web.StreamResponse(headers={"content-length": "100"})
             await response.prepare(request)

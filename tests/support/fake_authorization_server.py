@@ -154,7 +154,8 @@ class FakeAuthorizationServer:
         idempotency_honoured: POST and PUT with the same Idempotency-Key get the same answer and happen once; a PUT must
             present the same bearer token, used up or not. Another body under the same key: 422.
         manages_clients: RFC 7592; without it the server only registers.
-        rotates_registration_tokens: a PUT replaces the registration token.
+        rotates_registration_tokens: a PUT replaces the registration token; `rotates_registration_tokens_on_read`: so
+            does a GET (RFC 7592 section 3 allows it).
         granted_scope: what the server makes of the scope that a client registers for.
         echoes_scope: whether answers about a client say its scope.
         open_registration: whoever asks is registered.
@@ -184,6 +185,7 @@ class FakeAuthorizationServer:
         self.idempotency_honoured = idempotency_honoured
         self.manages_clients = True
         self.rotates_registration_tokens = True
+        self.rotates_registration_tokens_on_read = False
         self.granted_scope: Callable[[str], str] = lambda asked: asked
         self.echoes_scope = True
         self.open_registration = False
@@ -475,6 +477,8 @@ class FakeAuthorizationServer:
             client.metadata = body
             if self.rotates_registration_tokens:
                 client.registration_token = self._secret("registration")
+        elif self.rotates_registration_tokens_on_read:
+            client.registration_token = self._secret("registration")
         return reply(200, self._description(client))
 
     def refuse_metadata(self, body: dict[str, Any]) -> Answer | None:

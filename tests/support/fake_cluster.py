@@ -30,6 +30,7 @@ from protectedservice_operator.resource import (
     PROTECTED_SERVICE,
     SECRET,
     SERVICE,
+    SERVICE_CLIENT,
     Kind,
 )
 
@@ -41,9 +42,13 @@ T = TypeVar("T")
 Place = tuple[Kind, str, str]
 Watcher = Callable[[Kind, str, Object], None]
 
-WITH_STATUS = {PROTECTED_SERVICE, AUTHORIZATION_SERVER, DEPLOYMENT, SERVICE, POD, NAMESPACE}
-WITH_GENERATION = {PROTECTED_SERVICE, AUTHORIZATION_SERVER, DEPLOYMENT}
-MUST_NAME_VERSION = {PROTECTED_SERVICE, AUTHORIZATION_SERVER}  # PUT without resourceVersion is refused for CRs
+WITH_STATUS = {PROTECTED_SERVICE, SERVICE_CLIENT, AUTHORIZATION_SERVER, DEPLOYMENT, SERVICE, POD, NAMESPACE}
+WITH_GENERATION = {PROTECTED_SERVICE, SERVICE_CLIENT, AUTHORIZATION_SERVER, DEPLOYMENT}
+MUST_NAME_VERSION = {
+    PROTECTED_SERVICE,
+    SERVICE_CLIENT,
+    AUTHORIZATION_SERVER,
+}  # PUT without resourceVersion is refused for CRs
 SERVER_OWNED = ("uid", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
@@ -126,11 +131,15 @@ class FakeCluster:
             Write("create", kind, namespace, name, copy.deepcopy(body)), lambda: self._create(kind, body)
         )
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
+    async def apply(self, kind: Kind, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
         namespace, name = body["metadata"].get("namespace"), body["metadata"]["name"]
-        return await self._write(
-            Write("apply", kind, namespace, name, copy.deepcopy(body)), lambda: self._apply(kind, body)
-        )
+        other = manager if manager != FIELD_MANAGER else self.manager  # who it is, unless it says otherwise
+
+        def write() -> Object:
+            with _As(self, other):
+                return self._apply(kind, body)
+
+        return await self._write(Write("apply", kind, namespace, name, copy.deepcopy(body)), write)
 
     async def replace(self, kind: Kind, body: Object) -> Object:
         namespace, name = body["metadata"].get("namespace"), body["metadata"]["name"]

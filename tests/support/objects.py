@@ -54,6 +54,19 @@ def protected_service(name: str = "orders", namespace: str = "tenant", **spec: A
     return body
 
 
+def service_client(name: str = "shop", namespace: str = "tenant", **spec: Any) -> dict[str, Any]:
+    """A ServiceClient of ProtectedService `orders` in its namespace, unless `services` or `scopes` says otherwise."""
+    content: dict[str, Any] = {} if "scopes" in spec else {"services": [{"name": "orders"}]}
+    body = {
+        "apiVersion": "protectedservice.dev/v1alpha1",
+        "kind": "ServiceClient",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {**content, **spec},
+    }
+    defaulted(body, crd_schema("serviceclients"))
+    return body
+
+
 def authorization_server(name: str = "default", **spec: Any) -> dict[str, Any]:
     """The platform team's AuthorizationServer; all namespaces may use it; Idempotency-Key is honoured."""
     content: dict[str, Any] = {

@@ -34,6 +34,8 @@ def make(
                 },
                 "credential": {"username": username, "password": password},
             }
+        case "none":
+            return FakeAuthorizationServer(now=now), {"registration": {"none": {}}}
         case "register-only":
             return _register_only(idempotency_honoured=idempotency_honoured, now=now)
     declared = {"idempotencyKey": "Honoured" if idempotency_honoured else "Ignored"}

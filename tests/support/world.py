@@ -24,29 +24,34 @@ import httpx
 
 from protectedservice_operator.authorization_servers import AuthorizationServers
 from protectedservice_operator.cache import Cache
+from protectedservice_operator.client_checks import ClientChecks
 from protectedservice_operator.errors import AdministratorMustAct, Conflict, Outcome, UserMustEdit, Wait
 from protectedservice_operator.events import Recorder
 from protectedservice_operator.metrics import Metrics
 from protectedservice_operator.observed import Settings
 from protectedservice_operator.reconcile import Reconcile
 from protectedservice_operator.registration.breaker import Breaker
+from protectedservice_operator.registration.deregistrar import Deregistrar
 from protectedservice_operator.registration.ledger import Entry, secret_name
+from protectedservice_operator.registration.ledger_entries import LedgerEntries
 from protectedservice_operator.registration.limits import Limits
-from protectedservice_operator.registration.registrar import Registrar
 from protectedservice_operator.registration.remote import Remote
 from protectedservice_operator.resource import (
     AUTHORIZATION_SERVER,
     DEPLOYMENT,
     EVENT,
+    OWNERS,
     POD,
     PROTECTED_SERVICE,
     SECRET,
+    SWEEP,
     WATCHED,
     Key,
     Kind,
     Rates,
     Reference,
 )
+from protectedservice_operator.sweep import OrphanSweep
 from protectedservice_operator.triggers import Triggers, readers_of_secrets
 from protectedservice_operator.verification import Subject, Verifier
 
@@ -87,13 +92,14 @@ class World:
         kind: str = "dynamic",
         spec: Mapping[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
+        probe_interval: float = 30.0,
     ) -> None:
-        """`kind`: dynamic, register-only, hydra or keycloak; `idempotency_honoured` is for the first two.
+        """`kind`: dynamic, register-only, hydra, keycloak or none; `idempotency_honoured` is for the first two.
 
         `spec` describes a real server instead, which is called over the network: an AuthorizationServer's spec, and
         as `credential` what the registration Secret is to hold. `server` then knows nothing.
         """
-        self.now = START
+        self.now, self.probe_interval = START, probe_interval
         self.cluster = FakeCluster(lambda: dt.datetime.fromtimestamp(self.now, dt.UTC))
         for namespace in (OPERATOR_NAMESPACE, "tenant", "other"):
             self.cluster.add_namespace(namespace)
@@ -115,6 +121,8 @@ class World:
         self.kill_before: int | None = None
         self.kill_after: int | None = None
         self.killed = False
+        self.patience = PASS_LIMIT  # passes until it is said that nothing settles
+        self.sweeps = False  # whether the sweep of the next process deletes
         self.kubelet_runs = True
         self.pod_answers: Callable[[httpx.Request], httpx.Response] | None = None
         self.outcomes: dict[Key, Outcome] = {}
@@ -147,11 +155,12 @@ class World:
             clock=clock,
             wall=clock,
             jitter=lambda: 0.5,
+            probe_interval=self.probe_interval,
         )
         self.verifier = _Verifier(
             self.wake, clock=clock, wall=clock, sleep=self._sleep, jitter=lambda: 0.5, transport=self._pods()
         )
-        registrar = Registrar(
+        entries = LedgerEntries(
             self.cluster,
             self.cache,
             OPERATOR_NAMESPACE,
@@ -159,26 +168,42 @@ class World:
             wall=clock,
             sleep=self._sleep,
         )
+        self.sweep = OrphanSweep(
+            self.cluster,
+            self.cache,
+            Deregistrar(entries),
+            events,
+            self.wake,
+            namespace=OPERATOR_NAMESPACE,
+            deletes=self.sweeps,
+            metrics=self.metrics,
+            clock=clock,
+            wall=clock,
+            jitter=lambda: 0.5,
+        )
         self.reconcile = Reconcile(
             self.cluster,
             self.cache,
             self.servers,
             self.verifier,
-            registrar,
+            entries,
             events,
             self.settings,
+            self.sweep,
             namespace=OPERATOR_NAMESPACE,
             wake=self.wake,
             metrics=self.metrics,
+            checks=ClientChecks(clock=clock, jitter=lambda: 0.5),
             wall=clock,
             clock=clock,
         )
         for kind, selector in WATCHED.items():
             for obj in self.cluster.objects(kind, selector=selector):
                 self.cache.put(kind, obj)
-        for kind in (AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET):
+        for kind in (AUTHORIZATION_SERVER, *OWNERS.values(), SECRET):
             for entry in self.cache.all(kind):
                 self.dirty |= dict.fromkeys(self.triggers.keys_for(entry))
+        self.dirty[Key(SWEEP, OPERATOR_NAMESPACE, "orphans")] = None
 
     def restart(self) -> None:
         """After a kill, or instead of a clean end."""
@@ -210,7 +235,7 @@ class World:
 
     async def settle(self) -> None:
         """Work until nothing is left to do at this moment, proofs included. Outcomes are kept in `outcomes`."""
-        for _ in range(PASS_LIMIT):
+        for _ in range(self.patience):
             self._kubelet()
             if not self.dirty:
                 if not self.verifier.tasks:
@@ -245,6 +270,9 @@ class World:
 
     def _retry(self, key: Key, outcome: Outcome) -> float:
         """When the workers look again (workers.py), without their jitter."""
+        return min(self._backoff(key, outcome), outcome.at_latest or float("inf"))
+
+    def _backoff(self, key: Key, outcome: Outcome) -> float:
         if isinstance(outcome, UserMustEdit):
             return 3600.0
         if isinstance(outcome, AdministratorMustAct):
@@ -272,7 +300,7 @@ class World:
 
     def add(self, body: dict[str, Any]) -> dict[str, Any]:
         """kubectl apply."""
-        return self.cluster.insert(PROTECTED_SERVICE, body)
+        return self.cluster.insert(OWNERS[body["kind"]], body)
 
     def _watch(self, kind: Kind, type_: str, obj: dict[str, Any]) -> None:
         before = self.cache.get(kind, obj["metadata"].get("namespace"), obj["metadata"]["name"])
@@ -287,17 +315,20 @@ class World:
         if not self.kubelet_runs:
             return
         for deployment in self.cluster.objects(DEPLOYMENT):
-            meta, spec = deployment["metadata"], deployment["spec"]
-            replicas = spec.get("replicas", 1)
-            status = {
-                "observedGeneration": meta["generation"],
-                "replicas": replicas,
-                "updatedReplicas": replicas,
-                "availableReplicas": replicas,
-            }
-            if deployment.get("status") != status:
-                self._replace_pods(deployment, replicas)
-                self.cluster.set_status(DEPLOYMENT, meta["namespace"], meta["name"], status)
+            self._run(deployment)
+
+    def _run(self, deployment: dict[str, Any]) -> None:
+        meta, spec = deployment["metadata"], deployment["spec"]
+        replicas = spec.get("replicas", 1)
+        status = {
+            "observedGeneration": meta["generation"],
+            "replicas": replicas,
+            "updatedReplicas": replicas,
+            "availableReplicas": replicas,
+        }
+        if deployment.get("status") != status:
+            self._replace_pods(deployment, replicas)
+            self.cluster.set_status(DEPLOYMENT, meta["namespace"], meta["name"], status)
 
     def _replace_pods(self, deployment: dict[str, Any], replicas: int) -> None:
         meta, template = deployment["metadata"], deployment["spec"]["template"]

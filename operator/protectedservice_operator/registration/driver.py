@@ -18,7 +18,7 @@ import enum
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..errors import AdministratorMustAct, UserMustEdit
 
@@ -79,17 +79,26 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class ClientMetadata:
-    """What the server is to hold about one client. Names as in RFC 7591 section 2, `audience` as Ory Hydra has it."""
+    """What the server is to hold about one client. Names as in RFC 7591 section 2; audiences as Ory Hydra has it."""
 
     client_name: str
     scopes: tuple[str, ...]
-    audience: str | None = None
+    audiences: tuple[str, ...] = ()  # that its tokens may be meant for
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 (a method's name, RFC 7591)
     tag: str = ""  # which object's client this is; part of client_name too, for servers that keep nothing else
+    # Ids of other clients that must be able to introspect this one's tokens, where a server asks that a token's
+    # audience name whoever introspects it.
+    peers: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Equal iff the server needs no update; 16 hexadecimal digits; the order of scopes does not count."""
-        content = [self.client_name, sorted(self.scopes), self.audience, self.token_endpoint_auth_method]
+        """Equal iff the server needs no update; 16 hexadecimal digits; the order of scopes does not count.
+
+        The ledger remembers it: what had no peers and at most one audience must go on having the digest that it had.
+        """
+        audience = sorted(self.audiences) if len(self.audiences) > 1 else next(iter(self.audiences), None)
+        content: list[object] = [self.client_name, sorted(self.scopes), audience, self.token_endpoint_auth_method]
+        if self.peers:
+            content.append(sorted(self.peers))
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
@@ -101,6 +110,35 @@ class Registration:
     client_secret: str = field(repr=False)
     registration_client_uri: str | None = None
     registration_access_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class FoundClient:
+    """A client that a server has, as far as it tells whose it is."""
+
+    tag: str | None
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """A driver of a server whose clients can be looked up by their ids, whoever made them."""
+
+    async def find(self, client_id: str) -> FoundClient | None:
+        """The client of this id; None when there is none."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the server holds about a client of ours.
+
+    Attributes:
+        registration: with the handle as it is from now on: a GET may change the registration token (RFC 7592 section
+            3). To be stored before anything else.
+        differences: names of the metadata that are not as they should be; what the server does not tell differs not.
+    """
+
+    registration: Registration
+    differences: tuple[str, ...] = ()
 
 
 class ClientState(enum.Enum):
@@ -123,6 +161,12 @@ class Driver(Protocol):
         """Make the client. `attempt` is sent as `Idempotency-Key`: the same attempt gives the same client where the
         server honours it. With the capability `caller_chosen_id`, `chosen` is its id and secret: whatever there is by
         that id becomes that client. Deadline 10 s a call.
+        """
+
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """Compare what the server holds with `metadata` (RFC 7592 2.1); only with the capability `read`.
+
+        Raises HandleRefused or ClientGone where the handle is not good any more.
         """
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -20,6 +21,7 @@ from .driver import (
     ClientMetadata,
     HandleRefused,
     MetadataRejected,
+    Reading,
     RegisteredOtherwise,
     Registration,
     RegistrationRefused,
@@ -117,6 +119,22 @@ class DynamicClientRegistration:
         self._compare("registered", answer, metadata, registration)
         return registration
 
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """Compare (RFC 7592 section 2.1). The returned handle is the only good one from now on."""
+        uri, token = self._handle(registration)
+        answer = await self._remote.request("read", "GET", uri, authorization=bearer(token))
+        self._check_handle(answer, registration)
+        if answer.status >= 400:
+            raise AdministratorMustAct(
+                reasons.INVALID_ENDPOINT,
+                f"{self._remote.name} does not tell of client {registration.client_id}: HTTP {answer.status}, "
+                f"{self._error(answer, registration)}; correct the AuthorizationServer",
+            )
+        current = self._registration(answer, previous=registration)
+        # The secret is not taken from here: one that an answer masks, or another one, must not reach the pods.
+        current = replace(current, client_secret=registration.client_secret)
+        return Reading(current, _differences(answer.json or {}, metadata))
+
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
         """Replace the client's metadata (RFC 7592 section 2.2). The returned handle is the only good one from now on.
 
@@ -167,8 +185,8 @@ class DynamicClientRegistration:
             "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
             "scope": " ".join(metadata.scopes),
         }
-        if metadata.audience is not None:
-            body["audience"] = [metadata.audience]
+        if metadata.audiences:
+            body["audience"] = list(metadata.audiences)
         return body
 
     def _handle(self, registration: Registration) -> tuple[str, str]:
@@ -310,6 +328,20 @@ class DynamicClientRegistration:
                 "or let the server grant them",
                 registration=registration,
             )
+
+
+def _differences(held: Mapping[str, Any], metadata: ClientMetadata) -> tuple[str, ...]:
+    """Which members are not as they should be. What is not told is not compared, and neither is the method of
+    authentication: django-oauth-toolkit tells another one than it was sent and takes both.
+    """
+    scope, grants, audience = held.get("scope"), held.get("grant_types"), held.get("audience")
+    differs = {
+        "client_name": "client_name" in held and held["client_name"] != metadata.client_name,
+        "scope": isinstance(scope, str) and set(scope.split()) != set(metadata.scopes),
+        "grant_types": isinstance(grants, list) and grants != ["client_credentials"],
+        "audience": isinstance(audience, list) and set(audience) != set(metadata.audiences),
+    }
+    return tuple(name for name, found in differs.items() if found)
 
 
 def _is_uri(value: object) -> bool:

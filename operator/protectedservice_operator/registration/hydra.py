@@ -7,6 +7,7 @@ included, and keeps the secret unless one is sent; a client may only authenticat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,12 +15,20 @@ from .. import reasons
 from ..errors import AdministratorMustAct, Outcome
 from ..resource import Endpoints
 from .credential import Credential
-from .driver import Capabilities, ClientGone, ClientMetadata, MetadataRejected, Registration, RegistrationRefused
+from .driver import (
+    Capabilities,
+    ClientGone,
+    ClientMetadata,
+    FoundClient,
+    MetadataRejected,
+    Reading,
+    Registration,
+    RegistrationRefused,
+)
 from .oauth import OAuthError, oauth_error
 from .remote import Answer, Remote
 
 TAG: Final = "protectedservice.dev/tag"  # key of the tag in the client's metadata
-AUDIENCE_PARAMETER: Final = "audience"  # at the token endpoint; `resource` is ignored there
 _METADATA_AT_FAULT: Final = (400, 413, 422)
 
 
@@ -78,6 +87,15 @@ class HydraAdmin:
             raise self._refusal("register", answer, chosen)
         return chosen
 
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """Compare. The secret is not told. Raises ClientGone, else as `register`."""
+        answer = await self._ask("read", "GET", self._client(registration), None)
+        if _is_gone(answer):
+            raise ClientGone(f"{self._remote.name} has no client {registration.client_id}")
+        if answer.status >= 400:
+            raise self._refusal("read", answer, registration)
+        return Reading(registration, _differences(answer.json or {}, _body(metadata, registration)))
+
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
         """Replace the client's metadata, and its secret by the one we hold. Raises ClientGone, else as `register`."""
         answer = await self._ask("update", "PUT", self._client(registration), _body(metadata, registration))
@@ -93,12 +111,24 @@ class HydraAdmin:
         if answer.status >= 400 and not _is_gone(answer):
             raise self._refusal("delete", answer, registration)
 
+    async def find(self, client_id: str) -> FoundClient | None:
+        """The client of this id; None when there is none."""
+        registration = Registration(client_id, "")
+        answer = await self._ask("read", "GET", self._client(registration), None)
+        if _is_gone(answer):
+            return None
+        if answer.status >= 400 or answer.json is None:
+            raise self._refusal("read", answer, registration)
+        metadata = answer.json.get("metadata")
+        tag = metadata.get(TAG) if isinstance(metadata, dict) else None
+        return FoundClient(tag if isinstance(tag, str) else None)
+
     def _client(self, registration: Registration) -> str:
         return f"{self._clients}/{quote(registration.client_id, safe='')}"
 
     async def _ask(self, operation: str, method: str, url: str, body: dict[str, Any] | None) -> Answer:
         answer = await self._remote.request(
-            operation, method, url, json=body, authorization=self._authorization, json_due=body is not None
+            operation, method, url, json=body, authorization=self._authorization, json_due=method != "DELETE"
         )
         if answer.status in (401, 403):
             raise RegistrationRefused(
@@ -131,6 +161,17 @@ def _is_gone(answer: Answer) -> bool:
     return answer.status == 404 and answer.json is not None
 
 
+def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which members are not as they should be; the order of scopes does not count. Hydra leaves empty ones out."""
+
+    def comparable(client: Mapping[str, Any], name: str) -> object:
+        value = client.get(name) or None
+        return sorted(value.split()) if name == "scope" and isinstance(value, str) else value
+
+    told = wanted.keys() - {"client_id", "client_secret"}
+    return tuple(sorted(name for name in told if comparable(held, name) != comparable(wanted, name)))
+
+
 def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
     """The whole client: what a PUT leaves out, Hydra forgets."""
     return {
@@ -142,6 +183,6 @@ def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
         "redirect_uris": [],
         "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
         "scope": " ".join(metadata.scopes),
-        "audience": [metadata.audience] if metadata.audience is not None else [],
+        "audience": list(metadata.audiences),
         "metadata": {TAG: metadata.tag},
     }

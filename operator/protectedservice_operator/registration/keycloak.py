@@ -23,13 +23,22 @@ from urllib.parse import quote
 from .. import reasons
 from ..errors import AdministratorMustAct, Outcome, ServerUnavailable
 from ..resource import Endpoints
+from ..tenancy import OWN_PREFIX
 from .credential import Credential
-from .driver import Capabilities, ClientGone, ClientMetadata, MetadataRejected, Registration, RegistrationRefused
+from .driver import (
+    Capabilities,
+    ClientGone,
+    ClientMetadata,
+    FoundClient,
+    MetadataRejected,
+    Reading,
+    Registration,
+    RegistrationRefused,
+)
 from .hydra import TAG
 from .oauth import OAuthError, basic, bearer, is_bearer_token, oauth_error
 from .remote import Answer, Remote
 
-AUDIENCE_PARAMETER: Final = None  # at the token endpoint: the mappers add it unasked
 TOKEN_MARGIN: Final = 10.0  # seconds before its end at which a token of the administrator's is not used any more
 LIST_LIMIT: Final = 4 * 1024 * 1024  # bytes; all client scopes of a realm come in one answer, ours among them
 BASIC_SCOPE: Final = "basic"  # Keycloak's own: `sub`; absent before 25
@@ -90,7 +99,7 @@ class KeycloakAdmin:
         scopes = await self._prepare_scopes("register", metadata, chosen)
         body = {
             **_body(metadata, chosen),
-            "defaultClientScopes": [name for name in (BASIC_SCOPE, chosen.client_id) if name in scopes],
+            "defaultClientScopes": [name for name in (BASIC_SCOPE, scope_name(chosen.client_id)) if name in scopes],
             "optionalClientScopes": list(metadata.scopes),
         }
         answer = await self._ask("register", "POST", f"{self._realm}/clients", body)
@@ -99,6 +108,18 @@ class KeycloakAdmin:
         elif answer.status >= 400:
             raise self._refusal("register", answer, chosen)
         return chosen
+
+    async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:
+        """Compare the client, its secret, its scope lists and its own client scope's mappers.
+
+        Raises ClientGone, else as `register`.
+        """
+        found = await self._find(registration.client_id)
+        if found is None:
+            await self._delete_scope(registration.client_id)
+            raise ClientGone(f"{self._remote.name} has no client {registration.client_id}")
+        own = (await self._scopes()).get(registration.client_id) or {}
+        return Reading(registration, _differences(found, own, metadata, registration))
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
         """Bring the client and its scopes to `metadata`, its secret to the one we hold.
@@ -119,6 +140,15 @@ class KeycloakAdmin:
         if found is not None:
             await self._gone_is_done("delete", f"{self._realm}/clients/{found['id']}", registration)
         await self._delete_scope(registration.client_id)
+
+    async def find(self, client_id: str) -> FoundClient | None:
+        """The client of this id; None when there is none."""
+        found = await self._find(client_id)
+        if found is None:
+            return None
+        attributes = found.get("attributes")
+        tag = attributes.get(TAG) if isinstance(attributes, dict) else None
+        return FoundClient(tag if isinstance(tag, str) else None)
 
     # --- the client --------------------------------------------------------------------------------------------------
 
@@ -147,8 +177,9 @@ class KeycloakAdmin:
                 await self._gone_is_done(
                     operation, f"{client}/optional-client-scopes/{scopes[name]['id']}", registration
                 )
-        if registration.client_id not in (found.get("defaultClientScopes") or ()):
-            own = scopes[registration.client_id]["id"]
+        name = scope_name(registration.client_id)
+        if name not in (found.get("defaultClientScopes") or ()):
+            own = scopes[name]["id"]
             await self._change(operation, "PUT", f"{client}/default-client-scopes/{own}", None, registration)
 
     # --- client scopes -----------------------------------------------------------------------------------------------
@@ -172,21 +203,22 @@ class KeycloakAdmin:
                 f"{self._remote.name}: realm {self._realm_name} has no client scope {', '.join(missing)}: create it "
                 "there (protocol openid-connect, included in the token's scope), or edit spec.scopes",
             )
-        own = scopes.get(registration.client_id)
+        name = scope_name(registration.client_id)
+        own = scopes.get(name)
         if own is None:
             body = {
-                "name": registration.client_id,
+                "name": name,
                 "description": metadata.client_name,
                 "protocol": "openid-connect",
                 "attributes": {"include.in.token.scope": "false"},
-                "protocolMappers": _mappers(registration.client_id, metadata.audience),
+                "protocolMappers": _mappers(registration.client_id, metadata),
             }
             await self._change(operation, "POST", f"{self._realm}/client-scopes", body, registration)
             scopes = await self._scopes()  # for its id; Location would name a host of Keycloak's choice
-            if registration.client_id not in scopes:
+            if name not in scopes:
                 raise ServerUnavailable(
                     reasons.UNREACHABLE,
-                    f"{self._remote.name}: the client scope {registration.client_id} was made and is not there; "
+                    f"{self._remote.name}: the client scope {name} was made and is not there; "
                     "it is tried again by itself",
                     uncertain=True,
                 )
@@ -199,7 +231,7 @@ class KeycloakAdmin:
     ) -> None:
         models = f"{self._realm}/client-scopes/{scope['id']}/protocol-mappers/models"
         present = {mapper.get("name"): mapper for mapper in scope.get("protocolMappers") or ()}
-        for wanted in _mappers(registration.client_id, metadata.audience):
+        for wanted in _mappers(registration.client_id, metadata):
             have = present.pop(wanted["name"], None)
             if have is None:
                 await self._change(operation, "POST", models, wanted, registration)
@@ -210,7 +242,7 @@ class KeycloakAdmin:
             await self._gone_is_done(operation, f"{models}/{stranger['id']}", registration)
 
     async def _delete_scope(self, client_id: str) -> None:
-        own = (await self._scopes()).get(client_id)
+        own = (await self._scopes()).get(scope_name(client_id))
         if own is not None:
             await self._gone_is_done("delete", f"{self._realm}/client-scopes/{own['id']}", None)
 
@@ -351,10 +383,20 @@ def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
     }
 
 
-def _mappers(client_id: str, audience: str | None) -> list[dict[str, Any]]:
+def scope_name(client_id: str) -> str:
+    """Name of the client scope that carries a client's audience: its id, where that is one that we choose.
+
+    The id of a client that somebody brings could be the name of anybody's client scope.
+    """
+    return client_id if client_id.startswith(OWN_PREFIX) else f"{OWN_PREFIX}brought-{client_id}"
+
+
+def _mappers(client_id: str, metadata: ClientMetadata) -> list[dict[str, Any]]:
     wanted = [(CLIENT_MAPPER, {"included.client.audience": client_id})]
-    if audience is not None:
-        wanted.append((AUDIENCE_MAPPER, {"included.custom.audience": audience}))
+    wanted += [(f"{CLIENT_MAPPER} {peer}", {"included.client.audience": peer}) for peer in metadata.peers]
+    for number, audience in enumerate(metadata.audiences):
+        name = f"{AUDIENCE_MAPPER} {number + 1}" if number else AUDIENCE_MAPPER
+        wanted.append((name, {"included.custom.audience": audience}))
     return [
         {
             "name": name,
@@ -364,3 +406,22 @@ def _mappers(client_id: str, audience: str | None) -> list[dict[str, Any]]:
         }
         for name, config in wanted
     ]
+
+
+def _differences(
+    found: Mapping[str, Any], scope: Mapping[str, Any], metadata: ClientMetadata, registration: Registration
+) -> tuple[str, ...]:
+    """Which of a client's members are not as they should be, by Keycloak's names."""
+    wanted = _body(metadata, registration)
+    attributes = found.get("attributes") or {}
+    differs = [name for name in wanted if name != "attributes" and found.get(name) != wanted[name]]
+    differs += [name for name, value in wanted["attributes"].items() if attributes.get(name) != value]
+    if set(found.get("optionalClientScopes") or ()) != set(metadata.scopes):
+        differs.append("optionalClientScopes")
+    if registration.client_id not in (found.get("defaultClientScopes") or ()):
+        differs.append("defaultClientScopes")
+    have = {mapper.get("name"): mapper.get("config") or {} for mapper in scope.get("protocolMappers") or ()}
+    mappers = {mapper["name"]: mapper["config"] for mapper in _mappers(registration.client_id, metadata)}
+    if have.keys() != mappers.keys() or any(not have[name].items() >= mappers[name].items() for name in mappers):
+        differs.append("protocolMappers")
+    return tuple(differs)

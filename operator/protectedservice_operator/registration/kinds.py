@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from .. import reasons
 from ..errors import AdministratorMustAct
 from ..resource import AuthorizationServer, Endpoints, RegistrationKind
-from . import hydra, keycloak
 from .credential import Credential
 from .discovery import REQUIRED, check_url
 from .driver import Driver
 from .dynamic import DynamicClientRegistration
 from .hydra import HydraAdmin
 from .keycloak import KeycloakAdmin
+from .none import NoRegistration
 from .remote import Remote, origin
 from .token import TokenEndpoint
-
-# How each kind is asked for an audience at the token endpoint.
-_AUDIENCE_PARAMETERS: Final[Mapping[RegistrationKind, str | None]] = {
-    RegistrationKind.DYNAMIC: "resource",
-    RegistrationKind.HYDRA: hydra.AUDIENCE_PARAMETER,
-    RegistrationKind.KEYCLOAK: keycloak.AUDIENCE_PARAMETER,
-}
 
 
 def required_endpoints(server: AuthorizationServer) -> tuple[str, ...]:
@@ -43,6 +36,8 @@ def check_credential(server: AuthorizationServer, credential: Credential, *, exi
         case RegistrationKind.HYDRA:
             usable = server.credentials_secret is None or credential.is_complete
             keys, content = "key token, nor client_id and client_secret, nor username and password", "the proxy's"
+        case RegistrationKind.NONE:
+            return
         case RegistrationKind.KEYCLOAK:
             usable = credential.client is not None or credential.user is not None
             keys, content = "keys client_id and client_secret, nor username and password", "one of these pairs"
@@ -64,6 +59,8 @@ def make_driver(server: AuthorizationServer, remote: Remote, endpoints: Endpoint
             redirect_uri=server.redirect_uri,
             manages_clients=bool(known.get("update")),
         )
+    if server.registration is RegistrationKind.NONE:
+        return NoRegistration()
     field = f"spec.registration.{server.registration}.adminUrl"
     check_url(remote, field, admin_url, allow_insecure_http=server.allow_insecure_http)
     if server.registration is RegistrationKind.KEYCLOAK:
@@ -78,7 +75,7 @@ def make_token_endpoint(server: AuthorizationServer, remote: Remote, endpoints: 
         endpoints,
         authentication=server.token_authentication,
         introspection_authentication=server.introspection_authentication,
-        audience_parameter=_AUDIENCE_PARAMETERS[server.registration],
+        audience_parameter=server.audience_parameter,
     )
 
 

@@ -15,6 +15,12 @@ def tag(cluster_id: str, namespace: str, name: str, uid: str, attempt8: str) -> 
     return "/".join((cluster_id, namespace, name, uid, attempt8))
 
 
+def owner_uid(client_tag: str | None) -> str | None:
+    """The uid in a tag of this form; None where the text is none."""
+    parts = (client_tag or "").split("/")
+    return parts[-2] if len(parts) >= 5 else None
+
+
 def client_id(uid: str, attempt8: str) -> str:
     """The id of a client where the server lets us choose it, from what the ledger alone knows."""
     return f"psvc-{uid}-{attempt8}"

@@ -123,12 +123,12 @@ class TokenEndpoint:
             case (400, "invalid_client") | (401, "invalid_client" | "unauthorized_client"):
                 return ClientState.REFUSED  # Keycloak says unauthorized_client to a wrong secret
             case status, _ if status < 300:
-                await self._revoke_at_best(client_id, client_secret, self._token(answer))
+                await self.revoke_at_best(client_id, client_secret, self._token(answer))
                 return ClientState.ALIVE
         return ClientState.UNKNOWN
 
-    async def _revoke_at_best(self, client_id: str, client_secret: str, token: Token) -> None:
-        """The probe's question is answered already; a token that cannot be revoked lives until it expires."""
+    async def revoke_at_best(self, client_id: str, client_secret: str, token: Token) -> None:
+        """Whatever the token was to show is shown already; one that cannot be revoked lives until it expires."""
         try:
             await self.revoke(client_id, client_secret, token.value)
         except (TokenRefused, ServerUnavailable):

@@ -26,6 +26,7 @@ _METHODS: Final = {name.encode("ascii"): name for name in ("GET", "HEAD", "POST"
 # upstream would carry requests that nobody has looked at.
 _NOT_TUNNELLED: Final = (b"h2", b"http/", b"tls/")
 
+_VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _BUSY: Final = error(503, "overloaded", "Too many connections are open", (b"retry-after", b"1"))
 _STALLED: Final = error(408, "request_timeout", "The request stopped coming")
 
@@ -67,6 +68,8 @@ class ServerConnection(asyncio.Protocol):
         """Whether the parser is being fed: what is answered now is answered within its own request."""
         self._upgrading = False  # the parser will stop behind this head
         self._url = b""
+        self._line = b""  # of the request, as far as it came
+        self._line_seen = False
         self._headers: list[Header] = []
         self._in_body = False
         self._ready = True  # whether a head is awaited of which nothing has come
@@ -101,9 +104,14 @@ class ServerConnection(asyncio.Protocol):
         """Whether a request is not answered yet."""
         return self._exchange is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, or for the rest of a head."""
+        return self._exchange is None and not self._lingering
+
     def close_if_idle(self) -> None:
         """Close unless an answer is under way."""
-        if self._exchange is None and not self._lingering:
+        if self.idle:
             self._transport.close()
 
     def cut(self) -> None:
@@ -125,8 +133,13 @@ class ServerConnection(asyncio.Protocol):
         return False  # a caller that sends no more counts as gone: there is no other sign of it
 
     def data_received(self, data: bytes) -> None:
-        # Most requests are one head that comes alone and whole. They take this short way: it is the hot path.
-        if self._ready and data.find(b"\r\n\r\n") == len(data) - 4 and len(data) <= self.limits.head_bytes:
+        # Most requests are one head of HTTP/1.1 that comes alone and whole. They take this short way: the hot path.
+        if (
+            self._ready
+            and data.find(b"\r\n\r\n") == len(data) - 4
+            and data.startswith(b" HTTP/1.1\r\n", data.find(b"\r\n") - 9)
+            and len(data) <= self.limits.head_bytes
+        ):
             self.parsing = True
             try:
                 self._parser.feed_data(data)
@@ -139,7 +152,7 @@ class ServerConnection(asyncio.Protocol):
     def _received(self, data: bytes) -> None:
         if self._lingering:
             self._unwanted += len(data)
-            if self._unwanted > self.limits.lingering_bytes:
+            if self._unwanted > self.limits.linger_bytes:
                 self.cut()
             return
         exchange = self._exchange
@@ -199,6 +212,8 @@ class ServerConnection(asyncio.Protocol):
             self.parsing = False
 
     def _feed(self, piece: bytes) -> None:
+        if not (self._in_body or self._line_seen):
+            self._look_at_line(piece)
         if not self._in_body or self._cutter.in_trailers:
             self._head_bytes += len(piece)
             if self._head_bytes > self.limits.head_bytes:
@@ -211,6 +226,19 @@ class ServerConnection(asyncio.Protocol):
             self._since = self.ticker.now
         elif self._cutter.partial and not self._begun:
             self._begun, self._ready, self._since = True, False, self.ticker.now
+
+    def _look_at_line(self, piece: bytes) -> None:
+        """Refuse a request line that is not HTTP's own: llhttp takes RTSP and ICE as well, and does not tell."""
+        line = self._line + piece if self._line else piece
+        if line[:1] in (b"\r", b"\n"):
+            line = line.lstrip(b"\r\n")  # empty lines before it are passed over (RFC 9112 section 2.2)
+        end = line.find(b"\r\n")
+        if end < 0:
+            self._line = line
+            return
+        self._line, self._line_seen = b"", True
+        if line[end - 9 : end] not in _VERSIONS:
+            raise Refused("Only HTTP/1.1 and HTTP/1.0 are spoken here")
 
     def _stopped(self, failure: Exception) -> None:
         """The parser did not come to the end of a piece."""
@@ -278,7 +306,7 @@ class ServerConnection(asyncio.Protocol):
         # llhttp keeps a connection without being asked to in HTTP/1.1 only: the version needs no look then.
         if special or not keep_alive or others != 1 or host != self._known_host:
             self._frame(exchange, [value for name, value in headers if name == b"host"], special or ())
-        self._begun, self._head_bytes, self._in_body = False, 0, True
+        self._begun, self._head_bytes, self._in_body, self._line_seen = False, 0, True, False
         self._exchange = exchange
         self._takes = self._ready = False  # until somebody wants the body, or the answer is there
         try:

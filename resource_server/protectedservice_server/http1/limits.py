@@ -33,8 +33,8 @@ class Limits:
     """The longest silence, both ways, behind a protocol upgrade. WebSockets ping far more often."""
     unwanted_bytes: int = 64 * 1024
     """Of a body that nobody wants (its request was refused): read and dropped, to keep the connection."""
-    lingering_bytes: int = 1024 * 1024
-    """The same behind a last answer; whoever sends more does not read."""
+    linger_bytes: int = 1024 * 1024
+    """Of what is dropped behind a last answer; who sends more than a request's rest is cut off."""
     linger_seconds: float = 2.0
     """How long a caller has to read a last answer, while what it still sends is dropped (RFC 9112 section 9.6)."""
 

@@ -34,14 +34,17 @@ class Origin:
     secure: bool
     authority: bytes
     """For the Host header."""
+    server_name: str
+    """That a certificate must bear, and that it is asked by (SNI, RFC 6066 section 3)."""
 
     @classmethod
-    def of(cls, url: str) -> Origin:
-        """The origin of a checked http(s) URL."""
+    def of(cls, url: str, *, server_name: str | None = None) -> Origin:
+        """The origin of a checked http(s) URL; `server_name` where its certificate bears another name."""
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         port = parts.port if parts.port is not None else 443 if secure else 80
-        return cls(parts.hostname or "", port, secure, parts.netloc.encode("ascii"))
+        host = parts.hostname or ""
+        return cls(host, port, secure, parts.netloc.encode("ascii"), server_name or host)
 
 
 @dataclass(eq=False)
@@ -98,6 +101,7 @@ class Pool(Owner):
         await asyncio.gather(*dialling, return_exceptions=True)
         for connection in tuple(self._all):
             connection.end()
+        self._all.clear()
         self._idle.clear()
 
     @property
@@ -176,7 +180,7 @@ class Pool(Owner):
                         str(place[0]),
                         int(place[1]),
                         ssl=self._trusted if origin.secure else None,
-                        server_hostname=origin.host if origin.secure else None,
+                        server_hostname=origin.server_name if origin.secure else None,
                     )
             except ssl.SSLError:
                 raise

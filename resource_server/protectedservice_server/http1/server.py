@@ -6,10 +6,15 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from itertools import islice
+from typing import Final
 
 from .connection import Handler, ServerConnection
 from .limits import Limits
 from .ticker import Ticker
+
+_LOOKED_AT: Final = 256
+"""Connections among which an idle one is looked for; where all of these work, there is no room."""
 
 
 class HttpServer:
@@ -31,7 +36,7 @@ class HttpServer:
         self.secure = tls is not None
         self.refused = refused
         self._tls = tls
-        self._connections: set[ServerConnection] = set()
+        self._connections: dict[ServerConnection, None] = {}  # the oldest first
         self._listening: asyncio.Server | None = None
         self._emptied = asyncio.Event()
 
@@ -88,10 +93,23 @@ class HttpServer:
     # The connections' calls.
 
     def opened(self, connection: ServerConnection) -> bool:
-        self._connections.add(connection)
-        return len(self._connections) <= self.limits.connections
+        room = len(self._connections) < self.limits.connections or self._make_room()
+        self._connections[connection] = None
+        return room
+
+    def _make_room(self) -> bool:
+        """End one of the oldest connections that wait for a request: who only holds places must not keep others out.
+
+        RFC 9112 section 9.5 lets a server close those at any time.
+        """
+        idle = next((old for old in islice(self._connections, _LOOKED_AT) if old.idle), None)
+        if idle is None:
+            return False
+        del self._connections[idle]
+        idle.cut()
+        return True
 
     def closed(self, connection: ServerConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if not self._connections:
             self._emptied.set()

@@ -31,7 +31,9 @@ from ...support.fake_keycloak import FakeKeycloak
 from .clock import FakeClock
 from .told import assert_untold, log_of, told
 
-METADATA = ClientMetadata("Orders [c/ns/orders/uid/0a1b2c3d]", ("read",), "https://orders.example", tag="c/ns/orders")
+METADATA = ClientMetadata(
+    "Orders [c/ns/orders/uid/0a1b2c3d]", ("read",), ("https://orders.example",), tag="c/ns/orders"
+)
 CHOSEN = Registration("psvc-uid-0a1b2c3d", "the client's secret")
 TEXT = {"content-type": "text/html"}
 
@@ -190,15 +192,16 @@ def test_a_token_that_no_header_can_hold_is_told_without_it() -> None:
     assert_untold([token], told(caught.value))
 
 
-async def test_hydra_s_client_carries_its_tag_and_its_audience() -> None:
+async def test_hydra_s_client_carries_its_tag_and_its_audiences() -> None:
     server = FakeHydra()
     remote = Remote("as", transport=server.transport())
-    await HydraAdmin(remote, Endpoints(), f"{server.admin_url}/", Credential()).register(METADATA, "attempt", CHOSEN)
+    wanted = replace(METADATA, audiences=(*METADATA.audiences, "urn:stock"))
+    await HydraAdmin(remote, Endpoints(), f"{server.admin_url}/", Credential()).register(wanted, "attempt", CHOSEN)
     await remote.aclose()
     metadata = server.clients[CHOSEN.client_id].metadata
 
     assert metadata["metadata"] == {"protectedservice.dev/tag": "c/ns/orders"}
-    assert metadata["audience"] == ["https://orders.example"]
+    assert metadata["audience"] == ["https://orders.example", "urn:stock"]
     assert metadata["grant_types"] == ["client_credentials"]
 
 
@@ -263,15 +266,30 @@ async def test_a_scope_that_the_realm_does_not_have_is_named_before_anything_is_
 async def test_scopes_and_audience_follow_an_update(keycloak: tuple[FakeKeycloak, KeycloakAdmin]) -> None:
     server, driver = keycloak
     await driver.register(METADATA, "attempt", CHOSEN)
-    other = replace(METADATA, scopes=("write",), audience="https://other.example")
+    other = replace(METADATA, scopes=("write",), audiences=("https://other.example",))
     await driver.update(CHOSEN, other, "attempt")
     realm = server.realm_clients[CHOSEN.client_id]
 
     assert realm.optional == {"write"}
     assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id, "https://other.example"}
 
-    await driver.update(CHOSEN, replace(other, audience=None), "attempt")
+    await driver.update(CHOSEN, replace(other, audiences=()), "attempt")
     assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id}
+
+
+async def test_several_audiences_and_the_clients_that_introspect_are_all_named_and_taken_away_one_by_one(
+    keycloak: tuple[FakeKeycloak, KeycloakAdmin],
+) -> None:
+    server, driver = keycloak
+    both = replace(METADATA, audiences=("urn:a", "urn:b"), peers=("psvc-one", "psvc-two"))
+    await driver.register(both, "attempt", CHOSEN)
+
+    assert server.client_scopes[CHOSEN.client_id].audiences == {
+        CHOSEN.client_id, "urn:a", "urn:b", "psvc-one", "psvc-two",
+    }  # fmt: skip
+
+    await driver.update(CHOSEN, replace(both, audiences=("urn:b",), peers=("psvc-two",)), "attempt")
+    assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id, "urn:b", "psvc-two"}
 
 
 async def test_what_an_administrator_took_from_the_client_scope_comes_back(
@@ -283,7 +301,7 @@ async def test_what_an_administrator_took_from_the_client_scope_comes_back(
     server.realm_clients[CHOSEN.client_id].default.clear()
     await driver.update(CHOSEN, METADATA, "attempt")
 
-    assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id, METADATA.audience}
+    assert server.client_scopes[CHOSEN.client_id].audiences == {CHOSEN.client_id, *METADATA.audiences}
     assert CHOSEN.client_id in server.realm_clients[CHOSEN.client_id].default
 
 

@@ -33,7 +33,7 @@ ISSUER = "https://authorization-server.test"
 ENDPOINTS = Endpoints(
     token=f"{ISSUER}/oauth/token", introspection=f"{ISSUER}/oauth/introspect", registration=f"{ISSUER}/oauth/register"
 )
-METADATA = ClientMetadata("c/ns/orders/uid/0a1b2c3d", ("read", "write"), audience="https://orders.example")
+METADATA = ClientMetadata("c/ns/orders/uid/0a1b2c3d", ("read", "write"), audiences=("https://orders.example",))
 TEXT = {"content-type": "text/plain"}
 FEWER = replace(METADATA, scopes=("read",))
 
@@ -87,7 +87,7 @@ async def test_a_client_is_registered_with_exactly_what_was_asked(
 
 
 async def test_no_audience_is_not_sent(server: FakeAuthorizationServer, driver: Driver) -> None:
-    registration = await driver.register(replace(METADATA, audience=None), "attempt")
+    registration = await driver.register(replace(METADATA, audiences=()), "attempt")
 
     assert "audience" not in server.clients[registration.client_id].metadata
 

@@ -29,7 +29,7 @@ from ...support.authorization_server_process import AuthorizationServerProcess
 from .told import assert_untold, log_of
 
 NAME = client_name("Orders", tag("cluster", "shop", "orders", "00000000-0000-0000-0000-000000000001", "0a1b2c3d"))
-METADATA = ClientMetadata(NAME, ("read", "write"), audience="https://orders.example")
+METADATA = ClientMetadata(NAME, ("read", "write"), audiences=("https://orders.example",))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,24 @@ def driver(server: AuthorizationServerProcess, remote: Remote, endpoints: Endpoi
 @pytest.fixture
 def tokens(remote: Remote, endpoints: Endpoints) -> TokenEndpoint:
     return TokenEndpoint(remote, endpoints)
+
+
+async def test_a_client_with_two_audiences_gets_tokens_for_each_of_them_until_it_loses_one(
+    driver: DynamicClientRegistration, tokens: TokenEndpoint
+) -> None:
+    audiences = ("https://orders.example", "https://stock.example")
+    client = await driver.register(replace(METADATA, audiences=audiences), "two-1")
+    credentials = (client.client_id, client.client_secret)
+    for audience in audiences:
+        token = await tokens.mint(*credentials, ("read",), audience)
+        assert await tokens.introspect(*credentials, token.value) is True
+
+    changed = await driver.update(client, replace(METADATA, audiences=audiences[:1]), "two-2")
+
+    await tokens.mint(*credentials, ("read",), audiences[0])
+    with pytest.raises(TokenRefused, match="invalid_target"):
+        await tokens.mint(*credentials, ("read",), audiences[1])
+    await driver.delete(changed)
 
 
 async def test_a_client_lives_from_registration_to_deletion(

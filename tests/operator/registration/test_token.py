@@ -48,7 +48,7 @@ def tokens(remote: Remote) -> TokenEndpoint:
 @pytest.fixture
 async def client(server: FakeAuthorizationServer, remote: Remote) -> Registration:
     driver = DynamicClientRegistration(remote, ENDPOINTS, server.initial_access_token)
-    return await driver.register(ClientMetadata("name", ("read", "write"), audience=AUDIENCE), "attempt")
+    return await driver.register(ClientMetadata("name", ("read", "write"), audiences=(AUDIENCE,)), "attempt")
 
 
 async def mint(tokens: TokenEndpoint, client: Registration, *scopes: str, audience: str | None = None) -> Token:
