@@ -28,6 +28,8 @@ _LARGE: Final = 16 * 1024
 # RFC 9110 section 9.2.2, those that have no body as a rule.
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
+_CLASSES: Final = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+
 _STALLED: Final = error(408, "request_timeout", "The request body stopped coming")
 _SLOW: Final = error(504, "upstream_timeout", "The upstream did not answer in time")
 _UNREACHABLE: Final = error(502, "upstream_unreachable", "The upstream cannot be reached, or its answer cannot be read")
@@ -124,7 +126,7 @@ class _Relay(Call):
     def answered(self, head: Head) -> None:
         if head.status < 200:
             raise ValueError
-        self._proxy.observe(f"{head.status // 100}xx", time.monotonic() - self._began)
+        self._proxy.observe(_CLASSES[head.status // 100], time.monotonic() - self._began)
         self._out.append(self._exchange.start(head.status, response_headers(head), head.length, dated=head.dated))
 
     def body(self, data: bytes) -> None:

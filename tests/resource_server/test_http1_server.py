@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -418,3 +420,18 @@ async def test_asking_on_a_plain_port_costs_no_task(server: IntrospectionServer)
         writer.close()
 
     assert most == before
+
+
+def test_what_has_been_answered_leaves_nothing_to_the_garbage_collector() -> None:
+    front, taker = Front(Limits()), Taker()
+    front.receive(GET % 1)
+    front.exchanges[0].watch(taker)
+    taker.exchange = front.exchanges[0]  # type: ignore[attr-defined]
+    front.exchanges[0].answer(FINE)
+    gone = weakref.ref(front.exchanges.pop())
+    gc.disable()
+    try:
+        del taker
+        assert gone() is None
+    finally:
+        gc.enable()

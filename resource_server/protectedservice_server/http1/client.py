@@ -115,6 +115,7 @@ class ClientConnection(asyncio.Protocol):
         """Whether the whole request has been written: an answer that ends earlier leaves the connection unfit."""
         self._heard = False
         self._broken = False
+        self._reading = True
 
     def _reset(self) -> None:
         self._headers: list[Header] = []
@@ -146,8 +147,9 @@ class ClientConnection(asyncio.Protocol):
 
     def read(self, on: bool) -> None:
         """Take what comes, or leave it to the network's back-pressure."""
-        if self._transport.is_closing():
+        if on is self._reading or self._transport.is_closing():
             return
+        self._reading = on
         if on:
             self._transport.resume_reading()
         else:
@@ -262,7 +264,7 @@ class ClientConnection(asyncio.Protocol):
                 call.interim(Head(status, headers, 0, hops_of(headers)))
             return
         special = [header for header in headers if header[0] in _SPECIAL]
-        length, chunked = _framing(special)
+        length, chunked, dated = _framing(special)
         hops = hops_of(special)
         self._in_body = True
         if call.headless or status in (204, 304):
@@ -270,7 +272,7 @@ class ClientConnection(asyncio.Protocol):
         elif length is None and not chunked:
             self._to_the_end = True
         self._keep = self._parser.should_keep_alive() or (self._whole and version == "1.1" and b"close" not in hops)
-        call.answered(Head(status, headers, length, hops, any(header[0] == b"date" for header in special)))
+        call.answered(Head(status, headers, length, hops, dated))
 
     def on_body(self, data: bytes) -> None:
         if self._whole:
@@ -306,7 +308,7 @@ class ClientConnection(asyncio.Protocol):
                 # The parser still waits for a body that cannot come (RFC 9112 section 6.3).
                 self._parser = httptools.HttpResponseParser(self)
             self._reset()
-            self._transport.resume_reading()
+            self.read(True)
             self._owner.free(self)
         else:
             self._transport.abort()
@@ -329,20 +331,24 @@ class Owner:
         raise NotImplementedError
 
 
-def _framing(headers: Sequence[Header]) -> tuple[int | None, bool]:
-    """Length, and whether chunks follow.
+def _framing(special: Sequence[Header]) -> tuple[int | None, bool, bool]:
+    """Length, whether chunks follow, and whether the answer is dated.
 
     Raises:
         ValueError: the answer could be read in two ways.
     """
-    lengths = [value.strip(b" \t") for name, value in headers if name == b"content-length"]
-    codings = [value.strip(b" \t").lower() for name, value in headers if name == b"transfer-encoding"]
-    if codings:
-        if codings != [b"chunked"] or lengths:
-            raise ValueError
-        return None, True
-    if not lengths:
-        return None, False
-    if len(lengths) > 1 or not lengths[0].isdigit():
+    length, chunked, dated = b"", False, False
+    for name, value in special:
+        if name == b"content-length":
+            if length or not value.strip(b" \t").isdigit():
+                raise ValueError
+            length = value
+        elif name == b"transfer-encoding":
+            if chunked or value.strip(b" \t").lower() != b"chunked":
+                raise ValueError
+            chunked = True
+        elif name == b"date":
+            dated = True
+    if chunked and length:
         raise ValueError
-    return int(lengths[0]), False
+    return (int(length) if length else None), chunked, dated

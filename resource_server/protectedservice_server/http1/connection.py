@@ -80,6 +80,7 @@ class ServerConnection(asyncio.Protocol):
         self._since = self.ticker.now  # when what is waited for began to be
         self._unread_since: float | None = None  # since when the caller leaves its answer unread
         self._lingering = False
+        self._reading = True
         self._client: str | None = None
 
     # What the rest of the server asks.
@@ -412,8 +413,9 @@ class ServerConnection(asyncio.Protocol):
             self.take_body()
 
     def _read(self, on: bool) -> None:
-        if self._transport.is_closing():
+        if on is self._reading or self._transport.is_closing():
             return
+        self._reading = on
         if on:
             self._transport.resume_reading()
         else:
@@ -422,6 +424,7 @@ class ServerConnection(asyncio.Protocol):
     def _next(self, exchange: Exchange) -> None:
         """The request is received and answered: the next head may come."""
         self._exchange = None
+        exchange.receiver = None  # each knows the other; parted, both go without the garbage collector
         if exchange.length != 0:
             self._headers, self._unwanted, self._head_bytes = [], 0, 0
             if self._behind_offer:
