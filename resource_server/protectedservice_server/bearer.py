@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from .decision import Reason
 from .policy import Requirement
 
@@ -16,14 +18,15 @@ LONGEST_TOKEN: Final = 16 * 1024
 
 REALM: Final = "protectedservice"
 
+# What nearly all callers send; the rest is looked at word by word.
+_USUAL: Final = re.compile(rb"Bearer ([A-Za-z0-9\-._~+/]+=*)")
 _B64TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 section 2.1
 _QUOTED: Final = re.compile(r'(["\\])')
 
 Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A whole answer of the server itself."""
 
     status: int
@@ -41,6 +44,9 @@ def token_of(values: Sequence[bytes]) -> str | Reason:
         return Reason.MISSING
     if len(values) > 1:
         return Reason.MALFORMED
+    usual = _USUAL.fullmatch(values[0])
+    if usual is not None and len(values[0]) <= LONGEST_TOKEN:
+        return usual[1].decode("ascii")
     value = values[0].strip(b" \t")
     scheme, _, rest = value.partition(b" ")
     if scheme.lower() != b"bearer":

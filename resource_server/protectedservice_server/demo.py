@@ -8,48 +8,50 @@ import msgspec
 
 from .bearer import JSON_HEADERS, Answer, error
 from .decision import Facts
-from .policy import DEMO_PROTECTED_PATH, Policy, Requirement
+from .policy import DEMO_PROTECTED_PATH, Access, Requirement
 
-_STATUS: Final = {"/health": "alive", "/ready": "ready"}
+_OPEN: Final[dict[str, dict[str, object]]] = {
+    "/public": {"ok": True, "protected": False},
+    "/health": {"status": "alive"},
+    "/ready": {"status": "ready"},
+}
+_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
-class Demonstration:
-    """`/public`, `/health` and `/ready` for everybody; `/protected` tells the caller what its token says."""
+class _Told(msgspec.Struct, gc=False):
+    """What a caller is told of its token."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    ok: bool
+    protected: bool
+    required_scope: str
+    client_id: str | None
+    sub: str | None
+    scope: str
+    exp: int | None
 
-    def answer(self, method: str, path: str, facts: Facts | None) -> Answer:
-        """The answer to a request that was let in; `facts` about its token, where the path needs one."""
-        if path not in ("/public", DEMO_PROTECTED_PATH, *_STATUS):
-            return error(404, "not_found", "The demonstration has /public, /protected, /health and /ready")
-        if method not in ("GET", "HEAD"):
-            return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))
-        if path in _STATUS:
-            return _json({"status": _STATUS[path]})
-        if path == "/public":
-            return _json({"ok": True, "protected": False})
-        need = self._policy.requirement_for(method, path)
-        if not isinstance(need, Requirement):  # a rule says Public
-            return _json({"ok": True, "protected": False})
-        # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
-        if facts is None:
-            raise LookupError("a protected path was reached without a token")
-        return _json(
-            {
-                "ok": True,
-                "protected": True,
-                "required_scope": " ".join(need.scopes),
-                "client_id": facts.client_id,
-                "sub": facts.sub,
-                "scope": facts.scope,
-                "exp": facts.exp if facts.exp is None else int(facts.exp),
-            }
-        )
+
+def demonstration(method: str, path: str, need: Requirement | Access, facts: Facts | None) -> Answer:
+    """`/public`, `/health` and `/ready` for everybody; `/protected` tells the caller what its token says.
+
+    The answer to a request that was let in; `facts` about its token, where the path needs one.
+    """
+    if path != DEMO_PROTECTED_PATH and path not in _OPEN:
+        return error(404, "not_found", "The demonstration has /public, /protected, /health and /ready")
+    if method not in _METHODS:
+        return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))
+    if path in _OPEN:
+        return _json(_OPEN[path])
+    if not isinstance(need, Requirement):  # a rule says Public
+        return _json(_OPEN["/public"])
+    # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
+    if facts is None:
+        raise LookupError("a protected path was reached without a token")
+    exp = facts.exp if facts.exp is None else int(facts.exp)
+    return _json(_Told(True, True, " ".join(need.scopes), facts.client_id, facts.sub, facts.scope, exp))
 
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def _json(document: dict[str, object]) -> Answer:
+def _json(document: _Told | dict[str, object]) -> Answer:
     return Answer(200, JSON_HEADERS, _encode(document))

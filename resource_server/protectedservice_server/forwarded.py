@@ -7,12 +7,13 @@ from this server are taken off; `Host` is the upstream's own authority; who call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
 from .bearer import Header
 from .decision import Facts
+from .http1.client import Head
 from .http1.exchange import Exchange
 from .identity import Identity, plain
 
@@ -52,10 +53,11 @@ class Requests:
     def __init__(self, identity: Identity, authority: bytes) -> None:
         self._identity, self._authority = identity, authority
         self._remembered = lru_cache(maxsize=1024)(self._looked_at)
+        self._told = lru_cache(maxsize=1024)(self._told_anew)
 
     def head(self, exchange: Exchange, target: bytes, facts: Facts | None) -> bytes:
         """The head of the request. Without `facts` nobody is named: the path is open to all."""
-        named, passes = _named_in_connection(exchange.headers), self._passes
+        named, passes = exchange.hops, self._passes
         parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (exchange.method.encode("ascii"), target, self._authority)]
         parts += [b"%b: %b\r\n" % header for header in exchange.headers if passes(header[0]) and header[0] not in named]
         if exchange.authorization and not self._identity.drops("authorization", facts):
@@ -66,10 +68,15 @@ class Requests:
         if exchange.host:
             parts.append(b"x-forwarded-host: %b\r\n" % exchange.host)
         parts.append(b"x-forwarded-proto: https\r\n" if exchange.secure else b"x-forwarded-proto: http\r\n")
-        parts += [f"{name}: {value}\r\n".encode("ascii") for name, value in self._identity.told(facts)]
+        if facts is not None:
+            parts.append(self._told(facts))
         parts.append(_framing(exchange))
         parts.append(b"\r\n")
         return b"".join(parts)
+
+    def _told_anew(self, facts: Facts) -> bytes:
+        """The lines that say who calls. The same facts come back as long as their token is remembered."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self._identity.told(facts)).encode("ascii")
 
     def trailers(self, received: Iterable[Header]) -> list[Header]:
         """Trailers that may pass: those that nobody can mistake for a header that was checked or replaced."""
@@ -89,12 +96,15 @@ class Requests:
         return not self._identity.drops(seen, None)
 
 
-def response_headers(headers: Sequence[Header], status: int) -> list[Header]:
+def response_headers(head: Head) -> list[Header]:
     """What the caller gets to see of the upstream's headers: all but hop-by-hop."""
-    named = _named_in_connection(headers) - {b"content-length"}
-    if status == 204:
-        named |= {b"content-length"}  # RFC 9110 section 8.6
-    return [header for header in headers if header[0] not in HOP_BY_HOP and header[0] not in named]
+    dropped = HOP_BY_HOP
+    if head.hops:
+        # The length says where the body ends: nobody can name it away.
+        dropped = (dropped | head.hops) - {b"content-length"}
+    if head.status == 204:
+        dropped |= {b"content-length"}  # RFC 9110 section 8.6
+    return [header for header in head.headers if header[0] not in dropped]
 
 
 def _framing(exchange: Exchange) -> bytes:
@@ -102,14 +112,6 @@ def _framing(exchange: Exchange) -> bytes:
         return b"transfer-encoding: chunked\r\n"
     if exchange.upgrade:
         return b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade
-    if exchange.length or any(name == b"content-length" for name, _ in exchange.headers):
+    if exchange.length or (b"content-length", b"0") in exchange.headers:
         return b"content-length: %d\r\n" % exchange.length
     return b""
-
-
-def _named_in_connection(headers: Iterable[Header]) -> frozenset[bytes]:
-    """Headers of this hop only, as the sender says. What must stay (length, ours) is not theirs to name."""
-    values = [value for name, value in headers if name == b"connection"]
-    if not values:
-        return frozenset()
-    return frozenset(word.strip().lower() for value in values for word in value.split(b","))

@@ -62,9 +62,10 @@ class Metrics:
 
     def upstream_answered(self, result: str, seconds: float) -> None:
         """The upstream's headers came, or did not."""
-        if result not in self.upstream:
-            self.upstream[result] = Histogram(_UPSTREAM_BUCKETS)
-        self.upstream[result].observe(seconds)
+        histogram = self.upstream.get(result)
+        if histogram is None:
+            histogram = self.upstream[result] = Histogram(_UPSTREAM_BUCKETS)
+        histogram.observe(seconds)
 
     def watch_cache(self, sizes: Callable[[], tuple[int, int]]) -> None:
         """Read the sizes of the tables (active, inactive) at each scrape."""

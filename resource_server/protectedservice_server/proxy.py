@@ -28,6 +28,8 @@ _LARGE: Final = 16 * 1024
 # RFC 9110 section 9.2.2, those that have no body as a rule.
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
+_CLASSES: Final = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+
 _STALLED: Final = error(408, "request_timeout", "The request body stopped coming")
 _SLOW: Final = error(504, "upstream_timeout", "The upstream did not answer in time")
 _UNREACHABLE: Final = error(502, "upstream_unreachable", "The upstream cannot be reached, or its answer cannot be read")
@@ -119,15 +121,13 @@ class _Relay(Call):
         self._exchange.resume_body()
 
     def interim(self, head: Head) -> None:
-        self._exchange.inform(head.status, response_headers(head.headers, head.status))
+        self._exchange.inform(head.status, response_headers(head))
 
     def answered(self, head: Head) -> None:
         if head.status < 200:
             raise ValueError
-        self._proxy.observe(f"{head.status // 100}xx", time.monotonic() - self._began)
-        headers = response_headers(head.headers, head.status)
-        dated = any(name == b"date" for name, _ in headers)
-        self._out.append(self._exchange.start(head.status, headers, head.length, dated=dated))
+        self._proxy.observe(_CLASSES[head.status // 100], time.monotonic() - self._began)
+        self._out.append(self._exchange.start(head.status, response_headers(head), head.length, dated=head.dated))
 
     def body(self, data: bytes) -> None:
         if self._exchange.chunks:
@@ -179,7 +179,7 @@ class _Relay(Call):
             return
         self._no_patience()
         self._proxy.observe("1xx", time.monotonic() - self._began)
-        headers = response_headers(head.headers, 101)
+        headers = response_headers(head)
         self._exchange.switch([*headers, (b"connection", b"upgrade"), (b"upgrade", taken[0])])
 
     def tunnelled(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ from .asgi import monotonic
 from .bearer import Answer, error, refuse, token_of
 from .breaker import Breaker
 from .decision import Facts, Reason
-from .demo import Demonstration
+from .demo import demonstration
 from .http1.exchange import Exchange
 from .http1.ticker import Ticker
 from .identity import Identity
@@ -28,6 +28,8 @@ from .protected_resource import ProtectedResource
 from .proxy import Proxy
 from .request_target import RefusedTarget, check_query, matched_path, split
 from .verifier import Verdict, Verifier
+
+_OK: Final = Reason.OK
 
 _LONGEST_REMEMBERED: Final = 256
 """Bytes of a target that is worth remembering; most are shorter, and many callers ask for the same ones."""
@@ -78,7 +80,6 @@ class Service:
             else Proxy(upstream, Identity(upstream, policy.rules), metrics.upstream_answered, ticker)
         )
         self._protected_resource = ProtectedResource(policy)
-        self._demonstration = Demonstration(policy)
         self._known_way = lru_cache(maxsize=_MOST_REMEMBERED)(self._way)
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -110,11 +111,11 @@ class Service:
             exchange.answer(error(400, "invalid_request", f"Refused: {refusal}"))
             return
         need = way.need
-        if isinstance(need, Access):
+        if not isinstance(need, Requirement):
             self._without_token(exchange, way, need)
             return
         token = token_of(exchange.authorization)
-        if isinstance(token, Reason):
+        if type(token) is Reason:
             self._metrics.decided(token)
             exchange.answer(refuse(token, need))
             return
@@ -123,7 +124,7 @@ class Service:
             self._settle(exchange, way, need, verdict)
             return
         task = asyncio.create_task(self._ask(exchange, way, need, token))
-        exchange.on_left = lambda: _cancel(task)
+        exchange.on_left = task.cancel
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
@@ -158,7 +159,7 @@ class Service:
     def _settle(self, exchange: Exchange, way: _Way, requirement: Requirement, verdict: Verdict) -> None:
         reason = verdict.reason
         self._metrics.decided(reason)
-        if reason is not Reason.OK:
+        if reason is not _OK:
             exchange.answer(refuse(reason, requirement, verdict.retry_after))
         elif way.path == CHECK_PATH:
             exchange.answer(_check(exchange.method))
@@ -169,11 +170,7 @@ class Service:
         if self._proxy is not None:
             self._proxy.forward(exchange, way.target, facts)
         else:
-            exchange.answer(self._demonstration.answer(exchange.method, way.path, facts))
-
-
-def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
+            exchange.answer(demonstration(exchange.method, way.path, way.need, facts))
 
 
 def _check(method: str) -> Answer:

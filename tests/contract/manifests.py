@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,11 @@ KUSTOMIZATIONS: Final = sorted([*K8S.rglob("kustomization.yaml"), ROOT / "crds/k
 
 def documents(file: Path) -> list[Any]:
     """What the file holds, one entry per YAML document."""
+    return copy.deepcopy(_read(file))
+
+
+@functools.cache
+def _read(file: Path) -> list[Any]:
     return [document for document in yaml.safe_load_all(file.read_text(encoding="utf-8")) if document is not None]
 
 

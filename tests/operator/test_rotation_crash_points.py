@@ -30,6 +30,8 @@ from .test_crash_points import (
     reported_leaks,
 )
 
+pytestmark = pytest.mark.thorough
+
 HOUR = 3600.0
 PERIOD = 1.5 * HOUR  # in which a look at the client falls due, and what was given up is tried again
 ROTATION = 700.0  # in which a rotation ends: at Keycloak, two lifetimes of a token

@@ -22,6 +22,8 @@ from .test_crash_points import (
     reported_leaks,
 )
 
+pytestmark = pytest.mark.thorough
+
 AUDIENCE = "https://orders.example"
 CREDENTIALS = "shop-oauth2-caller"
 STRANGERS = {"from": "Selector", "selector": {"matchLabels": {"team": "strangers"}}}

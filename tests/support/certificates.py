@@ -54,6 +54,16 @@ class Authority:
 
     def server_and_certificate(self, *, host: str, expired: bool = False) -> tuple[ssl.SSLContext, str]:
         """The same, and that certificate in PEM."""
+        pem, key = self.issue(host, expired=expired)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as folder:  # the ssl module reads them from files only
+            file = Path(folder) / "server.pem"
+            file.write_text(key + pem)
+            context.load_cert_chain(file)
+        return context, pem
+
+    def issue(self, host: str, *, expired: bool = False) -> tuple[str, str]:
+        """A certificate for `host` and its key, in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
         try:
@@ -73,13 +83,7 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.TemporaryDirectory() as folder:  # the ssl module reads them from files only
-            file = Path(folder) / "server.pem"
-            pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
-            file.write_text(_private(key) + pem)
-            context.load_cert_chain(file)
-        return context, pem
+        return certificate.public_bytes(serialization.Encoding.PEM).decode(), _private(key)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> str:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, cast
 
 import httptools
+import msgspec
 
 from ..bearer import Header
+from .messages import hops_of
 
 LARGEST_HEAD: Final = 128 * 1024
 """Bytes of an answer's head, or of its trailers; Content-Security-Policy alone can have many KiB."""
 
 MOST_HEADERS: Final = 500
+
+_SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
 
 
 class Failure(Enum):
@@ -34,14 +37,16 @@ class Failure(Enum):
     """What came was no valid answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The head of an answer. Header names are lower case."""
 
     status: int
     headers: list[Header]
-    length: int | None
+    length: int | None = 0
     """Of the body; None: unknown before its end."""
+    hops: frozenset[bytes] = frozenset()
+    """Headers that `Connection` names: meant for this hop only."""
+    dated: bool = False
 
 
 class Call:
@@ -99,7 +104,8 @@ class ClientConnection(asyncio.Protocol):
         self._owner = owner
         self._transport: asyncio.Transport
         self._call: Call | None = None
-        self._fresh_parser()
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
         self.calls = 0
         """How many were sent; of the first nobody can say that the connection was dead before."""
         self.idle_since = 0.0
@@ -109,9 +115,9 @@ class ClientConnection(asyncio.Protocol):
         """Whether the whole request has been written: an answer that ends earlier leaves the connection unfit."""
         self._heard = False
         self._broken = False
+        self._reading = True
 
-    def _fresh_parser(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+    def _reset(self) -> None:
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._in_body = False
@@ -141,8 +147,9 @@ class ClientConnection(asyncio.Protocol):
 
     def read(self, on: bool) -> None:
         """Take what comes, or leave it to the network's back-pressure."""
-        if self._transport.is_closing():
+        if on is self._reading or self._transport.is_closing():
             return
+        self._reading = on
         if on:
             self._transport.resume_reading()
         else:
@@ -171,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
     # The transport's calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own are no subclass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.lost(self)
@@ -242,6 +249,8 @@ class ClientConnection(asyncio.Protocol):
         self._headers = []
         if call is None or self._whole or len(headers) > MOST_HEADERS:
             raise ValueError
+        if self._head_bytes > LARGEST_HEAD and sum(len(name) + len(value) for name, value in headers) > LARGEST_HEAD:
+            raise ValueError
         status = self._status = self._parser.get_status_code()
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0") or not 100 <= status <= 599:
@@ -252,16 +261,18 @@ class ClientConnection(asyncio.Protocol):
         if 100 <= status < 200:
             self._in_body = False
             if status != 100:
-                call.interim(Head(status, headers, 0))
+                call.interim(Head(status, headers, 0, hops_of(headers)))
             return
-        length, chunked = _framing(headers)
+        special = [header for header in headers if header[0] in _SPECIAL]
+        length, chunked, dated = _framing(special)
+        hops = hops_of(special)
         self._in_body = True
         if call.headless or status in (204, 304):
             self._whole = True
         elif length is None and not chunked:
             self._to_the_end = True
-        self._keep = self._parser.should_keep_alive() or (self._whole and version == "1.1" and not _closes(headers))
-        call.answered(Head(status, headers, length))
+        self._keep = self._parser.should_keep_alive() or (self._whole and version == "1.1" and b"close" not in hops)
+        call.answered(Head(status, headers, length, hops, dated))
 
     def on_body(self, data: bytes) -> None:
         if self._whole:
@@ -280,7 +291,7 @@ class ClientConnection(asyncio.Protocol):
     def _switch(self, call: Call, rest: bytes) -> None:
         self._tunnel = True
         headers, self._headers = self._headers, []
-        call.switched(Head(101, headers, 0))
+        call.switched(Head(101, headers, 0, hops_of(headers)))
         if rest and self._call is not None:
             call.tunnelled(rest)
 
@@ -293,8 +304,11 @@ class ClientConnection(asyncio.Protocol):
             return
         call.connection = None
         if fit:
-            self._fresh_parser()
-            self._transport.resume_reading()
+            if call.headless:
+                # The parser still waits for a body that cannot come (RFC 9112 section 6.3).
+                self._parser = httptools.HttpResponseParser(self)
+            self._reset()
+            self.read(True)
             self._owner.free(self)
         else:
             self._transport.abort()
@@ -317,29 +331,24 @@ class Owner:
         raise NotImplementedError
 
 
-def _closes(headers: Sequence[Header]) -> bool:
-    return any(
-        word.strip().lower() == b"close"
-        for name, value in headers
-        if name == b"connection"
-        for word in value.split(b",")
-    )
-
-
-def _framing(headers: Sequence[Header]) -> tuple[int | None, bool]:
-    """Length, and whether chunks follow.
+def _framing(special: Sequence[Header]) -> tuple[int | None, bool, bool]:
+    """Length, whether chunks follow, and whether the answer is dated.
 
     Raises:
         ValueError: the answer could be read in two ways.
     """
-    lengths = [value.strip(b" \t") for name, value in headers if name == b"content-length"]
-    codings = [value.strip(b" \t").lower() for name, value in headers if name == b"transfer-encoding"]
-    if codings:
-        if codings != [b"chunked"] or lengths:
-            raise ValueError
-        return None, True
-    if not lengths:
-        return None, False
-    if len(lengths) > 1 or not lengths[0].isdigit():
+    length, chunked, dated = b"", False, False
+    for name, value in special:
+        if name == b"content-length":
+            if length or not value.strip(b" \t").isdigit():
+                raise ValueError
+            length = value
+        elif name == b"transfer-encoding":
+            if chunked or value.strip(b" \t").lower() != b"chunked":
+                raise ValueError
+            chunked = True
+        elif name == b"date":
+            dated = True
+    if chunked and length:
         raise ValueError
-    return int(lengths[0]), False
+    return (int(length) if length else None), chunked, dated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 import httptools
@@ -12,14 +12,15 @@ from ..bearer import Answer, Header, error
 from .exchange import Exchange
 from .framing import Cutter, Refused, check_framing
 from .limits import Limits
-from .messages import whole
+from .messages import hops_of, whole
 from .ticker import Ticker
 
 Handler = Callable[[Exchange], None]
 
-_LOOKED_AT: Final = frozenset(
-    {b"host", b"authorization", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
-)
+# Headers without which a request has no body, no version but 1.1, and no end of its connection.
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"connection"})
+
+_METHODS: Final = {name.encode("ascii"): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
 # Offers that are not taken: this server stays at HTTP/1.1 (RFC 9110 section 7.8), and a tunnel of HTTP/2 to the
 # upstream would carry requests that nobody has looked at.
@@ -53,32 +54,33 @@ class ServerConnection(asyncio.Protocol):
     """llhttp calls `on_*`; the server's sweep calls `sweep`."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self.host = host
         self.limits = host.limits
         self.ticker = host.ticker
         self._handler = host.handler
         self._transport: asyncio.Transport
-        self._parser = httptools.HttpRequestParser(self)
+        self._fresh_parser()
         self._cutter = Cutter()
         self._exchange: Exchange | None = None
         self._takes = True  # whether what comes may be parsed now
         self._held = b""  # came while it might not
-        self._parsing = False
-        self._muted = False  # the parser is being told of a body's framing
+        self.parsing = False
+        """Whether the parser is being fed: what is answered now is answered within its own request."""
         self._upgrading = False  # the parser will stop behind this head
         self._url = b""
         self._line = b""  # of the request, as far as it came
         self._line_seen = False
         self._headers: list[Header] = []
-        self._special: list[Header] = []  # those of them that the connection itself must look at
         self._in_body = False
-        self._known_host: bytes | None = None  # the last one that was looked at and was good
+        self._ready = True  # whether a head is awaited of which nothing has come
+        self._known_host = b""  # the last one that was looked at and was good
         self._head_bytes = 0
         self._unwanted = 0  # bytes of a body that nobody takes
         self._begun = False  # a head has begun, or bytes came that are none yet
         self._since = self.ticker.now  # when what is waited for began to be
         self._unread_since: float | None = None  # since when the caller leaves its answer unread
         self._lingering = False
+        self._reading = True
         self._client: str | None = None
 
     # What the rest of the server asks.
@@ -96,12 +98,7 @@ class ServerConnection(asyncio.Protocol):
     @property
     def secure(self) -> bool:
         """Whether the connection is TLS."""
-        return self._host.secure
-
-    @property
-    def draining(self) -> bool:
-        """Whether each answer is the last of its connection."""
-        return self._host.draining
+        return self.host.secure
 
     @property
     def busy(self) -> bool:
@@ -125,18 +122,35 @@ class ServerConnection(asyncio.Protocol):
     # The transport's calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        if not self._host.opened(self):
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own are no subclass
+        if not self.host.opened(self):
             self._last_answer(_BUSY)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._host.closed(self)
+        self.host.closed(self)
         self._leave()
 
     def eof_received(self) -> bool:
         return False  # a caller that sends no more counts as gone: there is no other sign of it
 
     def data_received(self, data: bytes) -> None:
+        # Most requests are one head of HTTP/1.1 that comes alone and whole. They take this short way: the hot path.
+        if (
+            self._ready
+            and data.find(b"\r\n\r\n") == len(data) - 4
+            and data.startswith(b" HTTP/1.1\r\n", data.find(b"\r\n") - 9)
+            and len(data) <= self.limits.head_bytes
+        ):
+            self.parsing = True
+            try:
+                self._parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as failure:
+                self._stopped(failure)
+            self.parsing = False
+        else:
+            self._received(data)
+
+    def _received(self, data: bytes) -> None:
         if self._lingering:
             self._unwanted += len(data)
             if self._unwanted > self.limits.linger_bytes:
@@ -148,11 +162,15 @@ class ServerConnection(asyncio.Protocol):
             if self._takes and exchange.receiver is not None:
                 exchange.receiver.caller_sent(data)
                 return
-        if self._takes:
-            self._parse(data)
+        if not self._takes:
+            self._hold(data)
         else:
-            self._held += data
-            self._read(False)
+            self._parse(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what may not be parsed yet, and take no more."""
+        self._held += data
+        self._read(False)
 
     def pause_writing(self) -> None:
         self._unread_since = self.ticker.now
@@ -170,8 +188,12 @@ class ServerConnection(asyncio.Protocol):
 
     # Feeding the parser.
 
+    def _fresh_parser(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._behind_offer = False
+
     def _parse(self, data: bytes) -> None:
-        self._parsing = True
+        self.parsing = True
         start, size = 0, len(data)
         try:
             while start < size:
@@ -188,7 +210,7 @@ class ServerConnection(asyncio.Protocol):
         except Refused as refusal:
             self._refuse(refusal)
         finally:
-            self._parsing = False
+            self.parsing = False
 
     def _feed(self, piece: bytes) -> None:
         if not (self._in_body or self._line_seen):
@@ -199,17 +221,12 @@ class ServerConnection(asyncio.Protocol):
                 raise _too_large()
         try:
             self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._go_on_behind_offer()
-        except httptools.HttpParserCallbackError as failure:
-            cause = failure.__context__
-            raise cause if isinstance(cause, Refused) else failure from None
-        except httptools.HttpParserError:
-            raise Refused("The request is not valid HTTP/1.1") from None
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as failure:
+            self._stopped(failure)
         if self._in_body:
             self._since = self.ticker.now
         elif self._cutter.partial and not self._begun:
-            self._begun, self._since = True, self.ticker.now
+            self._begun, self._ready, self._since = True, False, self.ticker.now
 
     def _look_at_line(self, piece: bytes) -> None:
         """Refuse a request line that is not HTTP's own: llhttp takes RTSP and ICE as well, and does not tell."""
@@ -224,6 +241,17 @@ class ServerConnection(asyncio.Protocol):
         if line[end - 9 : end] not in _VERSIONS:
             raise Refused("Only HTTP/1.1 and HTTP/1.0 are spoken here")
 
+    def _stopped(self, failure: Exception) -> None:
+        """The parser did not come to the end of a piece."""
+        if isinstance(failure, httptools.HttpParserUpgrade):
+            self._go_on_behind_offer()
+        elif not isinstance(failure, httptools.HttpParserCallbackError):
+            self._refuse(Refused("The request is not valid HTTP/1.1"))
+        elif isinstance(failure.__context__, Refused):
+            self._refuse(failure.__context__)
+        else:
+            raise failure
+
     def _go_on_behind_offer(self) -> None:
         """Go on behind an offered upgrade, where httptools stops: a fresh parser, told how the body is framed.
 
@@ -231,66 +259,57 @@ class ServerConnection(asyncio.Protocol):
         client does) is served as if it had not offered anything.
         """
         self._upgrading = False
-        self._parser = httptools.HttpRequestParser(self)
+        self._fresh_parser()
         exchange = self._exchange
         if self._cutter.between_requests or exchange is None:
             return
         framing = b"transfer-encoding: chunked" if exchange.length is None else b"content-length: %d" % exchange.length
-        self._muted = True
+        self._parser = httptools.HttpRequestParser(_BodyOnly(self))
+        self._behind_offer = True
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-        self._muted = False
 
     # The parser's calls.
 
     def on_url(self, url: bytes) -> None:
-        if not self._muted:
-            self._url += url
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._muted:
-            return
-        header = (name.lower(), value)
-        self._headers.append(header)
-        if header[0] in _LOOKED_AT:
-            self._special.append(header)
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self._muted:
-            return
-        headers, url, special = self._headers, self._url, self._special
-        self._headers, self._url, self._special = [], b"", []
+        headers, url = self._headers, self._url
+        self._headers, self._url = [], b""
         if len(headers) > self.limits.headers:
             raise _too_large()
         parser = self._parser
-        version = parser.get_http_version()
-        hosts: list[bytes] = []
+        keep_alive = parser.should_keep_alive()
+        host, others = b"", 0
         authorization: list[bytes] = []
-        for name, value in special:
+        special: list[Header] | None = None
+        for header in headers:
+            name = header[0]
             if name == b"host":
-                hosts.append(value)
+                host, others = header[1], others + 1
             elif name == b"authorization":
-                authorization.append(value)
-        plain = (
-            len(hosts) + len(authorization) == len(special)
-            and version == "1.1"
-            and len(hosts) == 1
-            and hosts[0] == self._known_host
-        )
+                authorization.append(header[1])
+            elif name in _FRAMING:
+                special = [*special, header] if special else [header]
         exchange = Exchange(
             self,
-            parser.get_method().decode("ascii"),
+            _METHODS.get(method := parser.get_method()) or method.decode("ascii"),
             url,
             headers,
             authorization,
-            hosts[0] if hosts else b"",
-            version == "1.0",
-            parser.should_keep_alive(),
+            host,
+            False,
+            keep_alive,
         )
-        if not plain:
-            self._frame(exchange, version, hosts, special)
+        # llhttp keeps a connection without being asked to in HTTP/1.1 only: the version needs no look then.
+        if special or not keep_alive or others != 1 or host != self._known_host:
+            self._frame(exchange, [value for name, value in headers if name == b"host"], special or ())
         self._begun, self._head_bytes, self._in_body, self._line_seen = False, 0, True, False
         self._exchange = exchange
-        self._takes = False  # until somebody wants the body, or the answer is there
+        self._takes = self._ready = False  # until somebody wants the body, or the answer is there
         try:
             self._handler(exchange)
         except Exception as bug:
@@ -298,14 +317,17 @@ class ServerConnection(asyncio.Protocol):
         if exchange.ended:
             self._takes = True
 
-    def _frame(self, exchange: Exchange, version: str, hosts: list[bytes], special: list[Header]) -> None:
+    def _frame(self, exchange: Exchange, hosts: Sequence[bytes], special: Sequence[Header]) -> None:
+        version = self._parser.get_http_version()
+        exchange.http10 = version == "1.0"
         lengths = [value.strip(b" \t") for name, value in special if name == b"content-length"]
         codings = [value.strip(b" \t") for name, value in special if name == b"transfer-encoding"]
         hosts = [value.strip(b" \t") for value in hosts]
         exchange.length = check_framing(version, hosts, lengths, codings)
         if exchange.method == "CONNECT":
             raise Refused("CONNECT is not served here")
-        self._known_host = hosts[0] if hosts else None
+        self._known_host = hosts[0] if hosts else b""
+        exchange.hops = hops_of(special)
         if exchange.length is None:
             self._cutter.chunked()
         else:
@@ -333,17 +355,17 @@ class ServerConnection(asyncio.Protocol):
             self._linger()
 
     def on_message_complete(self) -> None:
-        if self._muted or (self._upgrading and not self._cutter.between_requests):
-            return  # the end that httptools sees behind an offer; the body follows
         exchange = self._exchange
         if exchange is None or not self._cutter.between_requests:
+            if self._upgrading:
+                return  # the end that httptools sees behind an offer; the body follows
             raise Refused("The request does not end where it should")
         exchange.received = True
-        self._in_body, self._unwanted, self._head_bytes = False, 0, 0
-        trailers, self._headers = self._headers, []
+        self._in_body = False
         if exchange.ended:
-            self._next()
+            self._next(exchange)
             return
+        trailers, self._headers = self._headers, []
         self._takes = False
         if exchange.receiver is not None:
             exchange.receiver.request_ended(trailers)
@@ -364,7 +386,7 @@ class ServerConnection(asyncio.Protocol):
         """Go on with what was held, and with what comes."""
         self._takes = True
         self._since = self.ticker.now
-        if self._parsing:
+        if self.parsing:
             return
         held, self._held = self._held, b""
         if held:
@@ -376,35 +398,40 @@ class ServerConnection(asyncio.Protocol):
         """Take nothing more of this request for now."""
         if exchange is self._exchange and (not exchange.received or exchange.tunnel):
             self._takes = False
-            if not self._parsing:
+            if not self.parsing:
                 self._read(False)
 
     def answered(self, exchange: Exchange) -> None:
         """The answer has been written; its request may still be coming."""
         if exchange is not self._exchange:
             return
-        waiting = not self._takes
         if exchange.received:
-            self._next()
-        if not exchange.keep_alive and (exchange.received or exchange.length != 0):
+            self._next(exchange)
+        elif not exchange.keep_alive and exchange.length != 0:
             self._linger()
-        elif waiting and not self._parsing:
+        if not (self._lingering or self.parsing):
             self.take_body()
 
     def _read(self, on: bool) -> None:
-        if self._transport.is_closing():
+        if on is self._reading or self._transport.is_closing():
             return
+        self._reading = on
         if on:
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
 
-    def _next(self) -> None:
+    def _next(self, exchange: Exchange) -> None:
         """The request is received and answered: the next head may come."""
-        exchange, self._exchange = self._exchange, None
+        self._exchange = None
+        exchange.receiver = None  # each knows the other; parted, both go without the garbage collector
+        if exchange.length != 0:
+            self._headers, self._unwanted, self._head_bytes = [], 0, 0
+            if self._behind_offer:
+                self._fresh_parser()
         self._since = self.ticker.now
-        self._takes = True
-        if exchange is not None and not exchange.keep_alive:
+        self._takes = self._ready = True
+        if not exchange.keep_alive:
             self._linger()
 
     # Refusing, ending.
@@ -413,7 +440,7 @@ class ServerConnection(asyncio.Protocol):
         """Answer what is no valid request. After an answer has begun only the end is left: two answers would mix."""
         exchange = self._exchange
         begun = exchange is not None and exchange.started
-        self._host.refused()
+        self.host.refused()
         if exchange is not None and exchange.ended:
             self._linger()
         elif begun:
@@ -447,7 +474,8 @@ class ServerConnection(asyncio.Protocol):
         """
         if self._lingering:
             return
-        self._lingering, self._since, self._held = True, self.ticker.now, b""
+        self._lingering, self._ready = True, False
+        self._since, self._held, self._unwanted = self.ticker.now, b"", 0
         self._read(True)
         if self._transport.is_closing():
             return
@@ -475,7 +503,7 @@ class ServerConnection(asyncio.Protocol):
     def _sweep_head(self, waited: float) -> None:
         if self._begun:
             if waited > self.limits.head_seconds:
-                self._host.refused()
+                self.host.refused()
                 self._last_answer(_STALLED)
         elif waited > (self.limits.idle_seconds if self._known_host else self.limits.head_seconds):
             self._transport.close()
@@ -485,6 +513,23 @@ class ServerConnection(asyncio.Protocol):
             self._linger()
         else:
             exchange.receiver.request_stalled()
+
+
+class _BodyOnly:
+    """Lets a connection hear of a body and its trailers, and not of the head that stands for the real one."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_message_complete
+        self._headed = False
+
+    def on_headers_complete(self) -> None:
+        self._headed = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._headed:
+            self._connection.on_header(name, value)
 
 
 def _too_large() -> Refused:

@@ -55,6 +55,8 @@ class Exchange:
     expects_continue = False
     upgrade = b""
     """The protocols that the caller offers to switch to, of those that may be (RFC 9110 section 7.8)."""
+    hops: frozenset[bytes] = frozenset()
+    """Headers that `Connection` names: meant for this hop only."""
     receiver: Receiver | None = None
     received = False
     """Whether the whole request is here."""
@@ -63,7 +65,7 @@ class Exchange:
     ended = False
     left = False
     """Whether the caller has gone away: whatever is answered is dropped."""
-    on_left: Callable[[], None] | None = None
+    on_left: Callable[[], object] | None = None
     """Called when that happens and there is no receiver."""
     tunnel = False
     chunks = False
@@ -104,11 +106,18 @@ class Exchange:
         connection = self._connection
         if self.ended or self.left:
             return
-        if self.expects_continue or (self.length and self.length > connection.limits.unwanted_bytes):
-            self.keep_alive = False
+        if self.length != 0:
+            self._doubt_the_body(connection.limits.unwanted_bytes)
         self.started = self.ended = True
-        connection.write(whole(answer, connection.ticker.date, self._connection_line(), body=self.method != "HEAD"))
-        connection.answered(self)
+        keep = self.keep_alive and not (self.http10 or connection.host.draining)
+        line = b"" if keep else self._connection_line()
+        connection.write(whole(answer, connection.ticker.date, line, body=self.method != "HEAD"))
+        if self.received or not (connection.parsing and self.keep_alive):
+            connection.answered(self)
+
+    def _doubt_the_body(self, most: int) -> None:
+        if self.expects_continue or (self.length is not None and self.length > most):
+            self.keep_alive = False
 
     def watch(self, receiver: Receiver) -> None:
         """Have `receiver` told how the caller fares; of its body from `accept_body` on."""
@@ -193,8 +202,7 @@ class Exchange:
             self.answer(_FAILED)
 
     def _connection_line(self) -> bytes:
-        if self._connection.draining:
-            self.keep_alive = False
-        if not self.keep_alive:
-            return b"connection: close\r\n"
-        return b"connection: keep-alive\r\n" if self.http10 else b""
+        if self.keep_alive and not self._connection.host.draining:
+            return b"connection: keep-alive\r\n" if self.http10 else b""
+        self.keep_alive = False
+        return b"connection: close\r\n"

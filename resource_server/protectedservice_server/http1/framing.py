@@ -46,18 +46,15 @@ class Cutter:
     parser sees another end than the cutter, the request is refused by the connection.
     """
 
-    __slots__ = ("_at", "_left", "_line", "_tail")
+    __slots__ = ("_at", "_left", "_line", "_tail", "between_requests")
 
     def __init__(self) -> None:
+        self.between_requests = True
+        """Whether the next byte belongs to a head."""
         self._at = _At.HEAD
         self._left = 0  # bytes of the body or of the chunk, with the CRLF behind a chunk
         self._line = b""  # of a chunk, as far as it came
         self._tail = b""  # the last bytes fed, where an end of a head may have begun
-
-    @property
-    def between_requests(self) -> bool:
-        """Whether the next byte belongs to a head."""
-        return self._at is _At.HEAD
 
     @property
     def in_trailers(self) -> bool:
@@ -71,11 +68,12 @@ class Cutter:
 
     def sized(self, length: int) -> None:
         """The head is over; a body of `length` bytes follows."""
-        self._at, self._left = (_At.SIZED, length) if length else (_At.HEAD, 0)
+        if length:
+            self._at, self._left, self.between_requests = _At.SIZED, length, False
 
     def chunked(self) -> None:
         """The head is over; chunks follow."""
-        self._at, self._line = _At.CHUNK_LINE, b""
+        self._at, self._line, self.between_requests = _At.CHUNK_LINE, b"", False
 
     def end_of_piece(self, data: bytes, start: int) -> int:
         """Where the piece that begins at `start` ends.
@@ -89,7 +87,7 @@ class Cutter:
         if at is _At.TRAILERS:
             end = self._section(data, start)
             if not self._tail:
-                self._at = _At.HEAD
+                self._at, self.between_requests = _At.HEAD, True
             return end
         if at is _At.CHUNK_LINE:
             return self._chunk_line(data, start)
@@ -131,7 +129,8 @@ class Cutter:
         taken = min(self._left, len(data) - start)
         self._left -= taken
         if not self._left:
-            self._at = _At.HEAD if self._at is _At.SIZED else _At.CHUNK_LINE
+            self.between_requests = self._at is _At.SIZED
+            self._at = _At.HEAD if self.between_requests else _At.CHUNK_LINE
         return start + taken
 
 
