@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,3 +30,11 @@ class Background:
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` there to its end."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Call `work` there, where objects that belong to the loop may be touched."""
+
+        async def called() -> None:
+            work()
+
+        self.run(called())

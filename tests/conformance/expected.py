@@ -1,7 +1,8 @@
 """What a front end does not keep, with the reason: the one table of expected failures.
 
 A line is (front, test, case) -> reason; the case is the id in the test's brackets without the front, "*" for all of
-them. Such a test must fail (xfail, strict): when the front learns to keep the rule, the line has to go.
+them. Such a test must fail (xfail, strict; but see SOMETIMES): when the front learns to keep the rule, the line has to
+go.
 """
 
 from __future__ import annotations
@@ -73,14 +74,17 @@ _MIDDLEWARE_ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 
-_WHOLE: Final = ("head, ", "an offered upgrade with chunks")
-
 EXPECTED: Final[dict[tuple[str, str, str], str]] = {
     **{("middleware", ENDS, case): UVICORN for case in _MIDDLEWARE},
     **{("middleware", test, case): UVICORN for test, cases in _MIDDLEWARE_ELSEWHERE.items() for case in cases},
     # What is long is not sent byte by byte.
-    **{("middleware", APART, case): UVICORN for case in _MIDDLEWARE if not case.startswith(_WHOLE)},
+    **{("middleware", APART, case): UVICORN for case in _MIDDLEWARE if not case.startswith("head, ")},
 }
+
+SOMETIMES: Final[frozenset[tuple[str, str, str]]] = frozenset(
+    ("middleware", APART, f"an offered upgrade with {framing}") for framing in ("chunks", "a length")
+)
+"""Lines whose tests may also pass: how the machine puts bytes into packets decides, and that is not ours to choose."""
 
 
 def reason(front: str, test: str, case: str) -> str | None:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -54,11 +54,24 @@ class Front:
         return len(self.server.asked)
 
 
+def validation(bound: str) -> dict[str, Any]:
+    """The policy's part about freshness."""
+    return {"maxRevocationDelay": bound, "timeout": "5s", "retries": 0}
+
+
+REMEMBERING: Final[dict[str, Any]] = {
+    "validation": validation("60s"),
+    "resource": "https://orders.example/api",
+    "rules": [{"paths": ["/admin/*"], "scopes": ["admin"]}, {"paths": ["/closed/*"], "access": "Deny"}],
+}
+"""Changes of a policy: what was learnt is used again, paths differ in what they need, and the resource has a name."""
+
+
 def policy(server: IntrospectionServer, **changes: Any) -> str:
     """A policy that remembers nothing, so that every request is asked about."""
     document = {
         "scopes": ["read"],
-        "validation": {"maxRevocationDelay": "0s", "timeout": "5s", "retries": 0},
+        "validation": validation("0s"),
         "authorizationServers": [
             {"issuer": "http://as.test", "allowInsecureHTTP": True, "endpoints": {"introspection": server.url}}
         ],
@@ -68,27 +81,32 @@ def policy(server: IntrospectionServer, **changes: Any) -> str:
 
 
 @contextmanager
-def own_before(server: IntrospectionServer, upstream: Upstream, port: int, place: Path, name: str) -> Iterator[Front]:
+def own_before(
+    server: IntrospectionServer, upstream: Upstream, port: int, place: Path, name: str, **changes: Any
+) -> Iterator[Front]:
     """The resource server's own program in front of the upstream on `port`."""
     file = place / "policy.yaml"
-    file.write_text(policy(server, upstream={"url": f"http://127.0.0.1:{port}", "allowLoopback": True}))
+    file.write_text(policy(server, upstream={"url": f"http://127.0.0.1:{port}", "allowLoopback": True}, **changes))
     folder = credentials_folder(place / "credentials", server.client_id, server.client_secret)
     with started(file, folder) as running:
         yield Front(name, running.port, server, upstream, running.process)
 
 
 @contextmanager
-def own(background: Background, server: IntrospectionServer, place: Path) -> Iterator[Front]:
-    with recorder(background) as upstream, own_before(server, upstream, upstream.port, place, "own") as front:
+def own(background: Background, server: IntrospectionServer, place: Path, **changes: Any) -> Iterator[Front]:
+    with (
+        recorder(background) as upstream,
+        own_before(server, upstream, upstream.port, place, "own", **changes) as front,
+    ):
         yield front
 
 
 @contextmanager
-def middleware(background: Background, server: IntrospectionServer, place: Path) -> Iterator[Front]:
+def middleware(background: Background, server: IntrospectionServer, place: Path, **changes: Any) -> Iterator[Front]:
     """`asgi.Gate` in an application of one's own, under uvicorn."""
     del background
     file, record = place / "policy.yaml", place / "record.jsonl"
-    file.write_text(policy(server))
+    file.write_text(policy(server, **changes))
     folder = credentials_folder(place / "credentials", server.client_id, server.client_secret)
     upstream = JSONLines(record)
     command = [sys.executable, "-m", "tests.conformance.embedded", str(file), str(folder), str(record)]
@@ -100,7 +118,8 @@ def middleware(background: Background, server: IntrospectionServer, place: Path)
             process.kill()
 
 
-Starter = Callable[[Background, IntrospectionServer, Path], Any]
+Starter = Callable[..., AbstractContextManager[Front]]
+"""(background, server, place, **changes of the policy)"""
 
 FRONTS: Final[dict[str, Starter]] = {"own": own, "middleware": middleware}
 
