@@ -7,15 +7,20 @@ from collections.abc import Callable
 from typing import Final
 
 from django.contrib.auth.models import AnonymousUser
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from .errors import Refused
 
 logger = logging.getLogger(__name__)
 
-OUTAGES: Final = (OperationalError, InterfaceError, ProgrammingError)
-"""ProgrammingError is PostgreSQL's word for a table that is not there (yet); SQLite's is OperationalError."""
+MOVED: Final = (IntegrityError, ObjectDoesNotExist)
+"""A client was deleted while it asked for a token: the row of the token, or of the client, cannot be had any more. The
+toolkit looks a token up again that it has just stored, and its client's deletion may have taken it along."""
+
+OUTAGES: Final = (DatabaseError, InterfaceError)
+"""The rest: a table that is not there (yet), a deadlock, a transaction that was given up, a database that is away."""
 
 
 class Answers:
@@ -36,13 +41,14 @@ class Answers:
         """Answer for what the views raise; None leaves a programming error to Django (500)."""
         if isinstance(exception, Refused):
             return exception.response()
-        if isinstance(exception, OUTAGES):
-            logger.error("the database does not answer: %s", exception)
-            return _unavailable("the database does not answer")
-        if isinstance(exception, IntegrityError):  # a client was deleted while it asked for a token
+        if isinstance(exception, MOVED):
+            logger.warning("two requests met at one client: %s", exception)
             return _unavailable("another request changed the same client at the same moment: try again")
         if isinstance(exception, DataError):  # PostgreSQL keeps no NUL, and no text longer than its column
             return Refused(400, "invalid_request", "a value is too long or holds a NUL character").response()
+        if isinstance(exception, OUTAGES):
+            logger.error("the database does not answer: %s", exception)
+            return _unavailable("the database does not answer")
         return None
 
 
