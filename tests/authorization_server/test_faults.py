@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import django
 import pytest
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
@@ -11,10 +13,17 @@ from django.db import DatabaseError, DataError, IntegrityError, InternalError, O
 from django.http import HttpRequest, HttpResponse
 
 from protectedservice_authorization_server.errors import Refused
-from protectedservice_authorization_server.middleware import Answers
 
-if not settings.configured:
-    settings.configure()
+
+@pytest.fixture(scope="module")
+def answers() -> Any:
+    """The middleware. Django wants to know its applications before a model may be imported."""
+    if not settings.configured:
+        settings.configure(INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"])
+        django.setup()
+    from protectedservice_authorization_server.middleware import Answers  # noqa: PLC0415
+
+    return Answers(lambda _: HttpResponse())
 
 
 @pytest.mark.parametrize(
@@ -30,12 +39,12 @@ if not settings.configured:
         pytest.param(Refused(401, "invalid_client", "who are you"), 401, "invalid_client", id="a refusal"),
     ],
 )
-def test_what_a_view_raises_is_answered_as_oauth(raised: Exception, status: int, error: str) -> None:
-    answer = Answers(lambda _: HttpResponse()).process_exception(HttpRequest(), raised)
+def test_what_a_view_raises_is_answered_as_oauth(answers: Any, raised: Exception, status: int, error: str) -> None:
+    answer = answers.process_exception(HttpRequest(), raised)
 
     assert answer is not None
     assert (answer.status_code, json.loads(answer.content)["error"]) == (status, error)
 
 
-def test_a_bug_stays_a_bug() -> None:
-    assert Answers(lambda _: HttpResponse()).process_exception(HttpRequest(), KeyError("x")) is None
+def test_a_bug_stays_a_bug(answers: Any) -> None:
+    assert answers.process_exception(HttpRequest(), KeyError("x")) is None
