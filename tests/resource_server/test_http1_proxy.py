@@ -316,3 +316,30 @@ async def test_an_answer_is_dated_once(server: IntrospectionServer) -> None:
 
     assert first.value("date") == "then"
     assert (second.value("date") or "").endswith(" GMT")
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [(b"0\r\nX: ", b"y"), (b"0\r\n", b"X: yyyyyyyy\r\n"), (b"2", b";a=bcdefgh")],
+    ids=["one without an end", "many trailers", "an extension of a chunk"],
+)
+async def test_an_answer_that_never_comes_to_its_end_is_cut_off_and_not_kept_in_memory(
+    server: IntrospectionServer, start: bytes, more: bytes
+) -> None:
+    sent = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await upstream.read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n" + start)
+        piece = more * (10_000 // len(more))
+        for _ in range(5000):  # 50 MB
+            writer.write(piece)
+            await writer.drain()
+            sent += len(piece)
+
+    async with ScriptedUpstream(script) as upstream, service(server, **behind(upstream.url)) as proxy:
+        answer = await ask(proxy.port, "/x", token=server.issue())
+
+    assert (answer.status, answer.complete) == (200, False)
+    assert sent < 20_000_000

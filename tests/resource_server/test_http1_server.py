@@ -62,6 +62,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         self.reading = False
 
@@ -435,3 +438,106 @@ def test_what_has_been_answered_leaves_nothing_to_the_garbage_collector() -> Non
         assert gone() is None
     finally:
         gc.enable()
+
+
+class FullWire(Wire):
+    """A transport to a caller who reads nothing: from `most` bytes on it asks to be spared, as the real ones do."""
+
+    def __init__(self, most: int = 64 * 1024) -> None:
+        super().__init__()
+        self.most = most
+        self.paused: ServerConnection | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        super().write(data)
+        if self.paused is not None and len(self.written) > self.most:
+            connection, self.paused = self.paused, None
+            connection.pause_writing()
+
+
+def unread_front() -> Front:
+    front = Front(Limits())
+    front.wire = FullWire()
+    front.connection.connection_made(front.wire)
+    front.wire.paused = front.connection
+
+    def answering(exchange: Exchange) -> None:
+        front.exchanges.append(exchange)
+        exchange.answer(FINE)
+
+    front.connection._handler = answering
+    return front
+
+
+def test_requests_of_a_caller_who_reads_no_answers_wait_and_the_answers_do_not_pile_up() -> None:
+    front = unread_front()
+    front.receive(GET % 1 * 10_000)
+    piled_up, taken, reading = len(front.wire.written), len(front.exchanges), front.wire.reading
+    assert isinstance(front.wire, FullWire)
+    front.wire.written, front.wire.most = b"", 10**9
+    front.connection.resume_writing()
+
+    assert piled_up < 66 * 1024
+    assert not reading
+    assert taken < len(front.exchanges) == 10_000
+    assert front.wire.reading
+
+
+def test_a_request_that_comes_while_the_answer_to_another_is_left_unread_waits_too() -> None:
+    front, taker = Front(Limits()), Taker()
+    front.receive(GET % 1)
+    front.exchanges[0].watch(taker)
+    front.connection.pause_writing()
+    front.exchanges[0].answer(FINE)
+    front.receive(GET % 2)
+    front.receive(GET % 3)
+    before = len(front.exchanges)
+    front.connection.resume_writing()
+    front.exchanges[1].answer(FINE)
+
+    assert before == 1
+    assert [exchange.target for exchange in front.exchanges] == [b"/1", b"/2", b"/3"]
+
+
+def test_a_caller_who_reads_a_last_answer_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = 50_000
+    monkeypatch.setattr(Wire, "get_write_buffer_size", lambda wire: left)
+    front = Front(Limits(linger_seconds=2, stall_seconds=60))
+    front.receive(b"GET / HTTP/1.0\r\n\r\n")
+    front.exchanges[0].answer(FINE)
+    for _ in range(10):
+        left -= 1000
+        front.advance(30)
+    while_it_reads = front.wire.aborted
+    front.advance(59)
+    paused = front.wire.aborted
+    front.advance(2)
+
+    assert (while_it_reads, paused, front.wire.aborted) == (False, False, True)
+
+
+def test_an_answer_that_began_before_the_drain_is_the_last_of_its_connection_too() -> None:
+    front, taker = Front(Limits()), Taker()
+    front.receive(GET % 1)
+    exchange = front.exchanges[0]
+    exchange.watch(taker)
+    exchange.write(exchange.start(200, [(b"content-length", b"0")], 0, dated=True))
+    front.draining = True
+    exchange.finish()
+
+    assert front.wire.written.endswith(b"<EOF>")
+
+
+def test_a_tunnel_in_which_only_the_upstream_speaks_is_not_silent() -> None:
+    front, taker = Front(Limits(tunnel_seconds=100)), Taker()
+    front.receive(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+    exchange = front.exchanges[0]
+    exchange.watch(taker)
+    exchange.switch([(b"upgrade", b"x")])
+    front.advance(99)
+    exchange.write(b"news")
+    front.advance(99)
+    before = front.wire.aborted
+    front.advance(2)
+
+    assert (before, front.wire.aborted) == (False, True)

@@ -18,7 +18,10 @@ from ..bearer import Header
 from .messages import hops_of
 
 LARGEST_HEAD: Final = 128 * 1024
-"""Bytes of an answer's head, or of its trailers; Content-Security-Policy alone can have many KiB."""
+"""Bytes of an answer that bring nothing of its body: its head, its trailers, what stands beside the size of a chunk.
+
+Content-Security-Policy alone can have many KiB.
+"""
 
 MOST_HEADERS: Final = 500
 
@@ -119,7 +122,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._headers: list[Header] = []
-        self._head_bytes = 0
+        self._head_bytes = 0  # came since the last piece of a body
         self._in_body = False
         self._status = 0
         self._whole = False  # the answer has ended
@@ -199,8 +202,7 @@ class ClientConnection(asyncio.Protocol):
         if self._tunnel:
             call.tunnelled(data)
             return
-        if not self._in_body:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -211,7 +213,7 @@ class ClientConnection(asyncio.Protocol):
                 self.fail(Failure.PROTOCOL)
                 return
             self._broken = True
-        if not self._in_body and self._head_bytes > LARGEST_HEAD:
+        if self._head_bytes > LARGEST_HEAD and not self._whole:
             self.fail(Failure.PROTOCOL)
             return
         if self._status == 101:
@@ -266,7 +268,7 @@ class ClientConnection(asyncio.Protocol):
         special = [header for header in headers if header[0] in _SPECIAL]
         length, chunked, dated = _framing(special)
         hops = hops_of(special)
-        self._in_body = True
+        self._in_body, self._head_bytes = True, 0
         if call.headless or status in (204, 304):
             self._whole = True
         elif length is None and not chunked:
@@ -277,6 +279,7 @@ class ClientConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self._whole:
             raise ValueError  # to HEAD, or behind 204 or 304
+        self._head_bytes = 0
         if self._call is not None:
             self._call.body(data)
 

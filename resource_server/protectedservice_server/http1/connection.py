@@ -79,6 +79,7 @@ class ServerConnection(asyncio.Protocol):
         self._begun = False  # a head has begun, or bytes came that are none yet
         self._since = self.ticker.now  # when what is waited for began to be
         self._unread_since: float | None = None  # since when the caller leaves its answer unread
+        self._unsent = 0  # bytes of the last answer that the caller had not taken at the last sweep
         self._lingering = False
         self._reading = True
         self._client: str | None = None
@@ -162,10 +163,18 @@ class ServerConnection(asyncio.Protocol):
             if self._takes and exchange.receiver is not None:
                 exchange.receiver.caller_sent(data)
                 return
-        if not self._takes:
+        if self._must_wait:
             self._hold(data)
         else:
             self._parse(data)
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether what comes may not be parsed yet.
+
+        A caller who reads no answers gets no further ones: small requests would fill the memory with large answers.
+        """
+        return not self._takes or (self._unread_since is not None and self._exchange is None)
 
     def _hold(self, data: bytes) -> None:
         """Keep what may not be parsed yet, and take no more."""
@@ -174,6 +183,7 @@ class ServerConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._unread_since = self.ticker.now
+        self._ready = False
         if self._exchange is not None and self._exchange.receiver is not None:
             self._exchange.receiver.caller_full()
         else:
@@ -185,6 +195,8 @@ class ServerConnection(asyncio.Protocol):
             self._exchange.receiver.caller_drained()
         if not self._held:
             self._read(True)
+        elif self._takes and not self.parsing:
+            self.take_body()
 
     # Feeding the parser.
 
@@ -197,7 +209,7 @@ class ServerConnection(asyncio.Protocol):
         start, size = 0, len(data)
         try:
             while start < size:
-                if not self._takes:
+                if self._must_wait:
                     self._held = data[start:]
                     self._read(False)
                     break
@@ -377,6 +389,10 @@ class ServerConnection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
+    def passed(self) -> None:
+        """Something passed through the tunnel: it is not silent."""
+        self._since = self.ticker.now
+
     @property
     def unread(self) -> bool:
         """Whether the caller leaves what it was sent unread."""
@@ -430,8 +446,10 @@ class ServerConnection(asyncio.Protocol):
             if self._behind_offer:
                 self._fresh_parser()
         self._since = self.ticker.now
-        self._takes = self._ready = True
-        if not exchange.keep_alive:
+        self._takes = True
+        self._ready = not self._lingering and self._unread_since is None
+        # An answer that began before the drain has promised to keep the connection; it may be closed all the same.
+        if self.host.draining or not exchange.keep_alive:
             self._linger()
 
     # Refusing, ending.
@@ -490,8 +508,7 @@ class ServerConnection(asyncio.Protocol):
         if self._unread_since is not None and now - self._unread_since > limits.stall_seconds:
             self.cut()
         elif self._lingering:
-            if waited > limits.linger_seconds:
-                self.cut()
+            self._sweep_rest(now)
         elif self._exchange is None:
             self._sweep_head(waited)
         elif self._exchange.tunnel:
@@ -500,12 +517,27 @@ class ServerConnection(asyncio.Protocol):
         elif not self._exchange.received and self._takes and waited > limits.body_seconds:
             self._sweep_body(self._exchange)
 
+    def _sweep_rest(self, now: float) -> None:
+        """End it once the caller has had its moment; that begins when the last answer has left our memory."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._since = unsent, now
+        # What lies below TLS cannot be seen; asyncio bounds its closing (see HttpServer.start).
+        patience = self.limits.stall_seconds if unsent or self.secure else self.limits.linger_seconds
+        if now - self._since > patience:
+            self.cut()
+
     def _sweep_head(self, waited: float) -> None:
+        limits = self.limits
         if self._begun:
-            if waited > self.limits.head_seconds:
+            if waited > limits.head_seconds:
                 self.host.refused()
                 self._last_answer(_STALLED)
-        elif waited > (self.limits.idle_seconds if self._known_host else self.limits.head_seconds):
+            return
+        patience = limits.idle_seconds if self._known_host else limits.head_seconds
+        if waited > patience + limits.stall_seconds:
+            self.cut()  # closing waits for a caller who reads nothing
+        elif waited > patience:
             self._transport.close()
 
     def _sweep_body(self, exchange: Exchange) -> None:

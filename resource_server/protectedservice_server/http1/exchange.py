@@ -167,8 +167,10 @@ class Exchange:
         return b"%b%b\r\n" % (head, self._connection_line())
 
     def write(self, data: bytes) -> None:
-        """Bytes of the answer, framed already."""
+        """Bytes of the answer, framed already; or of the tunnel."""
         self._connection.write(data)
+        if self.tunnel:
+            self._connection.passed()
 
     def finish(self) -> None:
         """The streamed answer has been written to its end."""

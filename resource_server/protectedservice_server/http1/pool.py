@@ -149,10 +149,12 @@ class Pool(Owner):
         except OSError as error:
             failure = Failure.TLS if isinstance(error, ssl.CertificateError) else Failure.CONNECTION
         else:
-            del self._dialling[call]
-            self._all.add(connection)
-            connection.begin(call)
-            return
+            if connection.reusable:
+                del self._dialling[call]
+                self._all.add(connection)
+                connection.begin(call)
+                return
+            failure = Failure.CONNECTION  # it ended while it was being handed over, and will not say so again
         del self._dialling[call]
         call.failed(failure)
 

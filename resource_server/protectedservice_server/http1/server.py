@@ -43,8 +43,16 @@ class HttpServer:
     async def start(self, listening: socket.socket) -> None:
         """Accept from now on."""
         self.ticker.add(self.sweep)
+        # A connection is counted, and swept, from the end of its handshake on; until then, and while TLS closes, only
+        # these bound it. The loops' own: 60 s and 30 s.
+        secure = self._tls is not None
         self._listening = await asyncio.get_running_loop().create_server(
-            lambda: ServerConnection(self), sock=listening, ssl=self._tls, backlog=2048
+            lambda: ServerConnection(self),
+            sock=listening,
+            ssl=self._tls,
+            backlog=2048,
+            ssl_handshake_timeout=self.limits.head_seconds if secure else None,
+            ssl_shutdown_timeout=self.limits.stall_seconds if secure else None,
         )
 
     async def drain(self, seconds: float) -> None:
