@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renew the hashed requirement locks of the images, of the tests and of the benchmark: scripts/lock.sh [--upgrade]
+# Renew the hashed requirement locks of the images, of the tests, of the benchmark and of the fuzzer: scripts/lock.sh [--upgrade]
 # Needs uv (the only script that does). No index URL and no find-links line may get into a lock: it would name a host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,4 +17,5 @@ lock server server
 lock authorization_server authorization-server
 # The benchmark runs our middleware under the peers' servers, so it needs what the middleware needs.
 lock benchmarks server benchmarks
+lock fuzz server fuzz
 lock test operator server authorization-server test

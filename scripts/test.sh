@@ -3,7 +3,7 @@
 #   --fast   checks and the tests that need no cluster, but for the most thorough enumerations
 #   default  the same and those, then the API-server and end-to-end tests on a KIND cluster of their own (made, used, removed)
 #   --all    the same, with the slow tests too: real authorization servers of other people (Go, Java, Node), built or
-#            fetched once; those whose tools are missing are skipped and say so
+#            fetched once, and fuzzing (scripts/fuzz.sh); those whose tools are missing are skipped and say so
 set -euo pipefail
 cd "$(dirname "$0")/.."
 level=default
@@ -26,6 +26,8 @@ without='cluster or slow'
 if [ "$level" = all ]; then
   say 'tests against real authorization servers'
   .venv/bin/pytest -q --durations=5 -m 'slow and not cluster'
+  say 'fuzzing'
+  scripts/fuzz.sh
 fi
 if [ "$level" != fast ]; then
   say 'tests on a real cluster'

@@ -13,7 +13,10 @@ from urllib.parse import unquote_to_bytes
 # What RFC 3986 allows in a path, and the few printable characters that clients send unencoded all the same.
 _PATH: Final = re.compile(rb"/[\x21\x24-\x3b\x3d\x40-\x5a\x5b\x5d\x5f\x61-\x7a\x7c\x7e%]*")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_ABSOLUTE: Final = re.compile(rb"https?://[A-Za-z0-9._~%:\[\]-]+(?=[/?]|$)", re.IGNORECASE)
+# A name or an IPv6 address, and a port (RFC 3986 section 3.2): a bracket elsewhere makes other readers refuse it.
+_ABSOLUTE: Final = re.compile(
+    rb"https?://(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?(?=[/?]|\Z)", re.IGNORECASE
+)
 _QUERY: Final = re.compile(rb"[\x21\x22\x24-\x7e]*")
 
 

@@ -296,6 +296,11 @@ def test_every_fault_is_told_at_once() -> None:
         ("1: x", "line 1, column 1: not YAML: a key is not a string"),
         ("scopes: !!python/object:os.system {}", "line 1, column 9: not YAML"),
         ("a: \x00", "not YAML"),
+        ("retries: !!int ''", "line 1, column 10: not YAML: a value is not of its YAML type"),
+        ("demo: !!bool maybe", "line 1, column 7: not YAML: a value is not of its YAML type"),
+        ("timeout: !!timestamp soon", "line 1, column 10: not YAML: a value is not of its YAML type"),
+        ("timeout: 2026-99-99", "line 1, column 10: not YAML: a value is not of its YAML type"),
+        ("scopes: !!map [[read]]", "line 1, column 9: not YAML: expected a mapping"),
         ("[" * 2000, "not YAML"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protectedservice_server.request_target import RefusedTarget, check_query, matched_path
+from protectedservice_server.request_target import RefusedTarget, check_query, matched_path, split
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,34 @@ def test_a_query_passes_as_it_is_unless_it_is_not_ascii() -> None:
     for bad in (b"a=\xc3", b"a=\x00", b"a b", b"a#b"):
         with pytest.raises(RefusedTarget):
             check_query(bad)
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        (b"/a?b", (b"/a", b"?b")),
+        (b"http://svc/a?b", (b"/a", b"?b")),
+        (b"HTTPS://svc.example:8443", (b"/", b"")),
+        (b"http://[::1]:80?b", (b"/", b"?b")),
+        (b"http://127.0.0.1:/a", (b"/a", b"")),
+    ],
+)
+def test_an_absolute_target_stands_for_its_path(target: bytes, parts: tuple[bytes, bytes]) -> None:
+    assert split(target) == parts
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://[",
+        b"http://[::1/a",
+        b"http://a]/b",
+        b"http://a[::1]/b",
+        b"http://svc:80a/b",
+        b"http://a:1:2/b",
+        b"http:///a",
+    ],
+)
+def test_an_absolute_target_without_a_plain_authority_is_refused(target: bytes) -> None:
+    with pytest.raises(RefusedTarget):
+        split(target)
