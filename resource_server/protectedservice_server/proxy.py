@@ -84,6 +84,7 @@ class _Relay(Call):
         self._began = time.monotonic()
         self._out: list[bytes] = []
         self._caller_full = False
+        self._upstream_full = False
 
     def _patience(self) -> None:
         """The upstream's time begins now."""
@@ -111,11 +112,13 @@ class _Relay(Call):
             self._exchange.accept_body()
 
     def pause(self) -> None:
+        self._upstream_full = True
         self._exchange.pause_body()
         if not self._exchange.tunnel:
             self._patience()
 
     def resume(self) -> None:
+        self._upstream_full = False
         if self.connection is not None and not self.connection.request_sent:
             self._no_patience()
         self._exchange.resume_body()
@@ -223,7 +226,7 @@ class _Relay(Call):
         self._caller_full = False
         if self.connection is not None:
             self.connection.read(True)
-            if self.connection.request_sent and not self._exchange.tunnel:
+            if (self.connection.request_sent or self._upstream_full) and not self._exchange.tunnel:
                 self._patience()
 
     def caller_sent(self, data: bytes) -> None:

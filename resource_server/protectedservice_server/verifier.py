@@ -106,6 +106,9 @@ class _Call:
     """A question under way. `sent_at` is None until it is really sent; a `probe` decides whether the breaker closes."""
 
     probe: bool
+    queued: bool = False
+    """Whether its task has begun: one that is cancelled before that would not tidy up behind itself."""
+    waiters: int = 0
     sent_at: float | None = None
     void: bool = False
     """Its answer must not be used."""
@@ -227,8 +230,22 @@ class Verifier:
             self._under_way.setdefault(key, []).append(call)
             call.task = asyncio.create_task(self._ask(key, token, call))
             call.task.add_done_callback(_retrieve)
-        # Shielded: a caller that goes away must not take the answer from the others.
-        return await asyncio.shield(call.task)
+        call.waiters += 1
+        try:
+            # Shielded: a caller that goes away must not take the answer from the others.
+            return await asyncio.shield(call.task)
+        finally:
+            call.waiters -= 1
+            if call.queued and not call.waiters and call.sent_at is None:
+                # Else callers who come and go leave more questions behind, with their tokens, than can be asked.
+                self._withdraw(key, call)
+
+    def _withdraw(self, key: bytes, call: _Call) -> None:
+        """Do not ask a question that was not sent yet, and that nobody waits for."""
+        if self._calls.get(key) is call:
+            del self._calls[key]
+        if call.task is not None:
+            call.task.cancel()  # nothing, where it has ended
 
     def _may_join(self, call: _Call, arrived: float) -> bool:
         return call.sent_at is None or arrived - call.sent_at < self._bound
@@ -240,6 +257,7 @@ class Verifier:
             Unavailable: no answer; not remembered.
             _Forgotten: the answer must not be used.
         """
+        call.queued = True
         began = self._clock()
         learnt_of_server = False
         try:

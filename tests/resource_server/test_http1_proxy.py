@@ -9,9 +9,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from protectedservice_server.http1.client import ClientConnection
+from protectedservice_server.http1.limits import Limits
+from protectedservice_server.http1.ticker import Ticker
+from protectedservice_server.identity import Identity
+from protectedservice_server.policy import Rules, Upstream
+from protectedservice_server.proxy import Proxy, _Relay
+
 from ..support.introspection_server import IntrospectionServer
 from ..support.scripted_upstream import ScriptedUpstream
 from .running import behind, service, until
+from .test_http1_server import Front, Wire
 from .wire import ask, head, raw, reply
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -343,3 +351,21 @@ async def test_an_answer_that_never_comes_to_its_end_is_cut_off_and_not_kept_in_
 
     assert (answer.status, answer.complete) == (200, False)
     assert sent < 20_000_000
+
+
+async def test_an_upstream_that_takes_no_more_of_a_body_is_waited_for_no_longer_because_the_caller_paused() -> None:
+    ticker = Ticker()
+    upstream = Upstream("http://127.0.0.1:1", timeout=5.0, allow_loopback=True)
+    proxy = Proxy(upstream, Identity(upstream, Rules(())), lambda result, seconds: None, ticker)
+    front = Front(Limits())
+    front.receive(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    relay = _Relay(proxy, front.exchanges[0], b"")
+    relay.connection = connection = ClientConnection(proxy.pool)
+    connection.connection_made(Wire())
+    relay.pause()
+    relay.caller_full()
+    while_the_caller_reads_nothing = connection.deadline
+    relay.caller_drained()
+
+    assert while_the_caller_reads_nothing is None
+    assert connection.deadline is not None

@@ -19,6 +19,8 @@ from protectedservice_server.certificate import CertificateError, ServiceCertifi
 from protectedservice_server.http1.connection import ServerConnection
 from protectedservice_server.http1.exchange import Exchange
 from protectedservice_server.http1.limits import Limits
+from protectedservice_server.http1.server import HttpServer
+from protectedservice_server.http1.ticker import Ticker
 
 from ..support.certificates import Authority
 from ..support.echo_upstream import EchoUpstream
@@ -455,26 +457,19 @@ class FullWire(Wire):
             connection.pause_writing()
 
 
-def unread_front() -> Front:
-    front = Front(Limits())
-    front.wire = FullWire()
-    front.connection.connection_made(front.wire)
-    front.wire.paused = front.connection
+def test_requests_of_a_caller_who_reads_no_answers_wait_and_the_answers_do_not_pile_up() -> None:
+    front, wire = Front(Limits()), FullWire()
+    front.wire = wire
+    front.connection.connection_made(wire)
+    wire.paused = front.connection
 
     def answering(exchange: Exchange) -> None:
         front.exchanges.append(exchange)
         exchange.answer(FINE)
 
     front.connection._handler = answering
-    return front
-
-
-def test_requests_of_a_caller_who_reads_no_answers_wait_and_the_answers_do_not_pile_up() -> None:
-    front = unread_front()
     front.receive(GET % 1 * 10_000)
     piled_up, taken, reading = len(front.wire.written), len(front.exchanges), front.wire.reading
-    assert isinstance(front.wire, FullWire)
-    front.wire.written, front.wire.most = b"", 10**9
     front.connection.resume_writing()
 
     assert piled_up < 66 * 1024
@@ -541,3 +536,71 @@ def test_a_tunnel_in_which_only_the_upstream_speaks_is_not_silent() -> None:
     front.advance(2)
 
     assert (before, front.wire.aborted) == (False, True)
+
+
+@pytest.mark.parametrize("at", [b"secret", "ended"])
+def test_who_fails_over_a_body_is_500_and_hears_no_more(caplog: pytest.LogCaptureFixture, at: bytes | str) -> None:
+    class Failing(Taker):
+        def request_data(self, data: bytes) -> None:
+            super().request_data(data)
+            if at == data:
+                raise RuntimeError(data)
+
+        def request_ended(self, trailers: Sequence[Header]) -> None:
+            super().request_ended(trailers)
+            raise RuntimeError(self.told[0])
+
+    front, taker = Front(Limits()), Failing()
+    front.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+    front.exchanges[0].watch(taker)
+    front.exchanges[0].accept_body()
+    front.receive(b"secret")
+    front.receive(b"secret" + GET % 2)
+    front.connection.connection_lost(None)
+
+    assert re.findall(rb"HTTP/1.1 (\d\d\d)", front.wire.written) == [b"500"]
+    assert front.wire.written.endswith(b"<EOF>")
+    assert taker.told == ([b"secret", "left"] if at == b"secret" else [b"secret", b"secret", "ended", "left"])
+    assert len(front.exchanges) == 1
+    assert "secret" not in "".join(repr(record.__dict__) for record in caplog.records)
+
+
+def test_nothing_is_written_behind_a_last_answer() -> None:
+    front = Front(Limits())
+    front.receive(b"GET / HTTP/1.0\r\n\r\n")
+    front.exchanges[0].answer(FINE)
+    front.exchanges[0].write(b"more")
+
+    assert front.wire.written.endswith(b"fine<EOF>")
+
+
+async def test_a_sweep_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def failing(now: float) -> None:
+        raise RuntimeError("secret")
+
+    ticker, reached = Ticker(), asyncio.Event()
+    ticker.add(failing)
+    ticker.add(lambda now: reached.set())
+    await asyncio.wait_for(reached.wait(), 10)
+    ticker.remove(failing)
+
+    assert "RuntimeError" in repr([record.__dict__ for record in caplog.records])
+    assert "secret" not in repr([record.getMessage() for record in caplog.records])
+
+
+def test_a_connection_whose_sweep_fails_is_cut_and_the_others_are_swept() -> None:
+    server = HttpServer(lambda exchange: None, ticker=Ticker())
+    wires = [Wire(), Wire()]
+    for wire in wires:
+        ServerConnection(server).connection_made(wire)
+
+    def failing() -> int:
+        raise RuntimeError
+
+    wires[0].get_write_buffer_size = failing  # type: ignore[method-assign]
+    for connection in server._connections:
+        connection._linger()
+    server.sweep(1000.0)
+    server.sweep(2000.0)
+
+    assert [wire.aborted for wire in wires] == [True, True]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from protectedservice_server.breaker import FAILURES_TO_OPEN
 from protectedservice_server.decision import INACTIVE, Facts, Reason
 from protectedservice_server.policy import AuthorizationServer, Policy, Requirement, Validation
-from protectedservice_server.verifier import Learnt, RefusedUs, Unavailable, Verdict, Verifier
+from protectedservice_server.verifier import MOST_CALLS, Learnt, RefusedUs, Unavailable, Verdict, Verifier
 
 NEEDED = Requirement(("read",))
 GOOD = Facts(active=True, scopes=frozenset({"read"}))
@@ -651,3 +651,48 @@ def test_the_bound_is_reached_with_and_without_an_outage_so_that_the_search_abov
         assert (await task).reason is Reason.OK
 
     in_loop(play)
+
+
+async def test_a_question_that_waits_for_its_place_goes_with_the_last_of_its_callers() -> None:
+    world = World()
+    asking = [await world.request(f"t{number}") for number in range(MOST_CALLS)]
+    alone, first, second = [await world.request(token) for token in ("alone", "shared", "shared")]
+    for gone in (alone, first):
+        gone.cancel()
+    await settle()
+    held = sorted(len(calls) for calls in world.verifier._under_way.values()), len(world.verifier._calls)
+    again = await world.request("alone")
+    for _ in range(MOST_CALLS):
+        await world.answer(GOOD)
+    await world.answer(GOOD)
+    await world.answer(GOOD)
+
+    assert held == ([1] * (MOST_CALLS + 1), MOST_CALLS + 1)
+    assert sorted(world.asked[MOST_CALLS:]) == ["alone", "shared"]
+    assert {(await task).reason for task in (*asking, second, again)} == {Reason.OK}
+    assert (len(world.verifier._under_way), len(world.verifier._calls)) == (0, 0)
+
+
+async def test_a_question_that_was_sent_outlives_its_callers() -> None:
+    world = World()
+    gone = await world.request()
+    gone.cancel()
+    await settle()
+    await world.answer(GOOD)
+
+    assert (await world.request()).result().reason is Reason.OK
+    assert len(world.asked) == 1
+
+
+async def test_a_probe_that_goes_with_its_caller_leaves_the_next_one_to_probe() -> None:
+    world = World()
+    for number in range(FAILURES_TO_OPEN):
+        await world.learn(Unavailable("status_5xx"), f"t{number}")
+    world.verifier._slots = asyncio.Semaphore(0)  # all places are taken
+    world.advance(60.0)
+    gone = await world.request("probe")
+    gone.cancel()
+    await settle()
+    world.verifier._slots = asyncio.Semaphore(1)
+
+    assert (await world.learn(GOOD)).reason is Reason.OK

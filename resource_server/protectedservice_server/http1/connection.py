@@ -261,8 +261,12 @@ class ServerConnection(asyncio.Protocol):
             self._refuse(Refused("The request is not valid HTTP/1.1"))
         elif isinstance(failure.__context__, Refused):
             self._refuse(failure.__context__)
-        else:
+        elif self._exchange is None:
             raise failure
+        else:
+            bug = failure.__context__
+            self._exchange.crash(bug if isinstance(bug, Exception) else failure)
+            self._linger()  # the parser is of no use any more
 
     def _go_on_behind_offer(self) -> None:
         """Go on behind an offered upgrade, where httptools stops: a fresh parser, told how the body is framed.
@@ -385,8 +389,8 @@ class ServerConnection(asyncio.Protocol):
     # The exchange's calls.
 
     def write(self, data: bytes) -> None:
-        """Send to the caller, if it is still there."""
-        if not self._transport.is_closing():
+        """Send to the caller, if it is still there and nothing was said to be the last."""
+        if not (self._lingering or self._transport.is_closing()):
             self._transport.write(data)
 
     def passed(self) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..bearer import Answer, Header, error
 from .messages import lines, status_line, whole
+from .unforeseen import log_bug
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
-
-logger = logging.getLogger(__name__)
 
 _FAILED: Final = error(500, "server_error", "The server failed")
 
@@ -192,11 +189,10 @@ class Exchange:
 
     def crash(self, bug: Exception) -> None:
         """Nobody foresaw this: say so where an answer can still be given, or cut it off."""
-        # Where and what kind, but not its text: that may quote the request.
-        frames = traceback.format_tb(bug.__traceback__)
-        logger.error(
-            "A request failed in a way that was not foreseen", extra={"cause": type(bug).__name__, "frames": frames}
-        )
+        log_bug("A request failed in a way that was not foreseen", bug)
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            receiver.caller_left()
         if self.started:
             self.fail()
         else:

@@ -12,6 +12,7 @@ from typing import Final
 from .connection import Handler, ServerConnection
 from .limits import Limits
 from .ticker import Ticker
+from .unforeseen import log_bug
 
 _LOOKED_AT: Final = 256
 """Connections among which an idle one is looked for; where all of these work, there is no room."""
@@ -96,7 +97,11 @@ class HttpServer:
     def sweep(self, now: float) -> None:
         """End what takes too long."""
         for connection in tuple(self._connections):
-            connection.sweep(now)
+            try:
+                connection.sweep(now)
+            except Exception as bug:
+                log_bug("A connection failed in a way that was not foreseen", bug)
+                connection.cut()
 
     # The connections' calls.
 

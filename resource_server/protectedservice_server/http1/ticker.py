@@ -7,6 +7,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
+from .unforeseen import log_bug
+
 INTERVAL: Final = 0.25
 """Seconds between two sweeps: how late a deadline may be noticed."""
 
@@ -47,4 +49,7 @@ class Ticker:
         self._look()
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
         for sweep in tuple(self._sweeps):
-            sweep(self.now)
+            try:
+                sweep(self.now)
+            except Exception as bug:  # it would keep those behind it from their deadlines, at each tick anew
+                log_bug("A sweep failed in a way that was not foreseen", bug)
