@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from . import reasons
+from .authorization_server import AuthorizationServer
+from .conditions import Condition, find_condition
 from .errors import Outcome, ServerUnavailable
 from .registration.driver import Capabilities
-from .resource import AuthorizationServer, Condition, find_condition
 
 
 def find_refusal(server: AuthorizationServer) -> Condition | None:

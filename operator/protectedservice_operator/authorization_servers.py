@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from . import reasons
+from .authorization_server import AuthorizationServer, Endpoints, Rates
 from .authorization_server_status import (
     concerns_services,
     exposure,
@@ -31,6 +32,7 @@ from .authorization_server_status import (
 from .cache import Cache
 from .census import Census
 from .cluster_api import ClusterApi
+from .conditions import Condition, find_condition, is_true, merge_conditions
 from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
 from .events import EventType, Recorder
 from .registrant import registrants
@@ -48,19 +50,7 @@ from .registration.kinds import (
 from .registration.limits import Limits
 from .registration.remote import Observe, Remote
 from .registration.token import TokenEndpoint
-from .resource import (
-    AUTHORIZATION_SERVER,
-    SECRET,
-    AuthorizationServer,
-    Condition,
-    Endpoints,
-    Key,
-    Rates,
-    Reference,
-    find_condition,
-    is_true,
-    merge_conditions,
-)
+from .resource import AUTHORIZATION_SERVER, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from .errors import AdministratorMustAct, Conflict, NotFound, Rejected, Wait, fo
 from .events import Tell
 from .metrics import Metrics
 from .observed import Observed, ObservedClient
+from .protected_service import ProtectedService
 from .registrant import Registrant
 from .registration.driver import Registration
 from .registration.ledger_entries import LedgerEntries
@@ -34,7 +35,6 @@ from .resource import (
     SECRET,
     Key,
     Kind,
-    ProtectedService,
 )
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import reasons
+from .authorization_server import AuthorizationServer
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .client_checks import ClientChecks
+from .conditions import is_true
 from .observed import Observed, Projection, Settings
 from .proof import Pod
+from .protected_service import ProtectedService
 from .registrant import Registrant
 from .registration.ledger import ANNOTATION, Record, secret_name
 from .resource import (
@@ -27,11 +30,8 @@ from .resource import (
     SECRET,
     SERVICE,
     SERVICE_ACCOUNT,
-    AuthorizationServer,
     Key,
-    ProtectedService,
     Reference,
-    is_true,
 )
 from .verification import Verifier
 

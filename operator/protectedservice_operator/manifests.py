@@ -1,6 +1,6 @@
 """Pure builders of the children of a ProtectedService: one function per kind, a fresh dict each time.
 
-The children's names never change (resource.py); their selectors are two labels of ours and never anybody else's: what
+The children's names never change (protected_service.py); their selectors are two labels of ours and never anybody else's: what
 users add to labels and annotations stands beside ours, which win. Every
 child carries the controller ownerReference, so that the garbage collector removes it with its service, and the
 annotation `protectedservice.dev/desired-hash`, so that an unchanged child costs no call.
@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .authorization_server import Endpoints
+from .protected_service import ProtectedService, Upstream
 from .registrant import Registrant
 from .resource import (
     ANNOTATION_AUTOSCALED,
@@ -31,10 +33,7 @@ from .resource import (
     MANAGED_BY,
     POD_DISRUPTION_BUDGET,
     SECRET,
-    Endpoints,
     Kind,
-    ProtectedService,
-    Upstream,
 )
 from .workload import Autoscaling
 

@@ -9,9 +9,12 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from . import manifests, reasons
+from .authorization_server import AuthorizationServer, RegistrationKind
+from .conditions import find_condition
 from .drift import differs
 from .errors import Outcome
 from .proof import Pod, Proof, Verdict
+from .protected_service import ProtectedService
 from .registrant import Registrant
 from .registration.driver import ClientMetadata
 from .registration.ledger import Record, Role, State
@@ -25,12 +28,8 @@ from .resource import (
     POD_DISRUPTION_BUDGET,
     SERVICE,
     SERVICE_ACCOUNT,
-    AuthorizationServer,
     Kind,
-    ProtectedService,
     Reference,
-    RegistrationKind,
-    find_condition,
 )
 
 # How long a server that honours Idempotency-Key is trusted to remember it (design: 24 h).

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import reasons
+from .authorization_server import AuthorizationServer
 from .cache import Cache
 from .cluster_api import ClusterApi
 from .errors import Conflict, NotFound, Outcome, Rejected
@@ -23,7 +24,7 @@ from .orphans import Fate, Orphan, orphans
 from .registration.deregistrar import Deregistrar
 from .registration.ledger import SECRET_PREFIX, Record
 from .registration.ledger_entries import LABELS, LedgerEntries
-from .resource import AUTHORIZATION_SERVER, LABEL_COMPONENT, OWNERS, SECRET, AuthorizationServer, Reference
+from .resource import AUTHORIZATION_SERVER, LABEL_COMPONENT, OWNERS, SECRET, Reference
 
 COLUMNS = ("ENTRY", "CLIENT", "AUTHORIZATION SERVER", "BELONGED TO", "STATE")
 

@@ -19,6 +19,7 @@ from .cache import Cache
 from .children import Children
 from .clients import Clients, ClientStep
 from .cluster_api import ClusterApi
+from .conditions import find_condition
 from .errors import (
     AdministratorMustAct,
     ClusterUnavailable,
@@ -37,7 +38,7 @@ from .observed import ObservedClient, Settings
 from .registrant import Registrant
 from .registration.driver import RegistrationRefused
 from .registration.ledger import State, secret_name
-from .resource import AUTHORIZATION_SERVER, FINALIZER, LEDGER, Key, find_condition
+from .resource import AUTHORIZATION_SERVER, FINALIZER, LEDGER, Key
 
 logger = logging.getLogger(__name__)
 

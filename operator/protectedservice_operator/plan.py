@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from . import plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons
+from .conditions import find_condition
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import (
@@ -44,7 +45,6 @@ from .resource import (
     HORIZONTAL_POD_AUTOSCALER,
     POD_DISRUPTION_BUDGET,
     Kind,
-    find_condition,
 )
 from .steps import (
     AddFinalizer,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from . import reasons
+from .authorization_server import RegistrationKind
 from .errors import UserMustEdit, Wait
 from .observed import ObservedClient, Settings
+from .protected_service import ProtectedService
 from .registration.ledger import State
-from .resource import ProtectedService, RegistrationKind
 from .steps import Blocked, ClientCheck, StartDeletion, Step
 
 POLL: Final = 60.0  # seconds between two looks at a Secret that no watch shows

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Final
 
 from . import reasons
+from .conditions import timestamp
 from .errors import AdministratorMustAct, ServerUnavailable, Wait
 from .observed import ObservedClient, Settings, is_repeatable, server_changed, wanted_metadata
 from .registration.ledger import CHOSEN_CLIENT_ID, RETAINABLE, SECOND_PREFIX, Record, Role, State, has_second
-from .resource import FINALIZER, timestamp
+from .resource import FINALIZER
 from .steps import (
     Abandon,
     Blocked,

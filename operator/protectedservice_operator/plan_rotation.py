@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from . import reasons
+from .conditions import duration_seconds
 from .observed import (
     Observed,
     Settings,
@@ -22,7 +23,6 @@ from .observed import (
     workload_available,
 )
 from .registration.ledger import Record, Role, State
-from .resource import duration_seconds
 from .steps import Blocked, Check, CheckClient, EndSecond, GiveUpRotation, Hold, Rotate, Step, TakeOver
 
 # How long a rotation that was given up is left at rest, unless another one is asked for.

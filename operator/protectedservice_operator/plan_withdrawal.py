@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Final
 
 from . import plan_deletion, reasons
+from .conditions import timestamp
 from .observed import ObservedClient, Settings
 from .registration.ledger import Record, State
-from .resource import timestamp
 from .steps import Blocked, ClientCheck, NoteWithdrawal, Step
 
 # How long a client outlives the permission to have it (design: 10 min).

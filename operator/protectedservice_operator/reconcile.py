@@ -20,6 +20,7 @@ from .children import Children
 from .client_checks import ClientChecks
 from .clients import Clients
 from .cluster_api import ClusterApi
+from .conditions import duration_seconds
 from .errors import Outcome
 from .events import Recorder
 from .gather import Gatherer
@@ -27,6 +28,7 @@ from .metrics import Metrics
 from .observed import Observed, Settings
 from .passes import Parts, Passes
 from .pod_certificate import pinned
+from .protected_service import ProtectedService
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration
 from .registration.inspector import Inspector
@@ -34,16 +36,7 @@ from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.rotator import Rotator
 from .registration.token import TokenEndpoint
-from .resource import (
-    AUTHORIZATION_SERVER,
-    LEDGER,
-    SECRET,
-    SERVICE_CLIENT,
-    SWEEP,
-    Key,
-    ProtectedService,
-    duration_seconds,
-)
+from .resource import AUTHORIZATION_SERVER, LEDGER, SECRET, SERVICE_CLIENT, SWEEP, Key
 from .rotations import Rotations
 from .service_client_reconcile import ServiceClients
 from .sweep import OrphanSweep

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from .cache import Cache
-from .resource import PROTECTED_SERVICE, SERVICE_CLIENT, Key, Kind, Meta, ProtectedService, Reference
+from .protected_service import ProtectedService
+from .resource import PROTECTED_SERVICE, SERVICE_CLIENT, Key, Kind, Meta, Reference
 from .service_client import ServiceClient
 
 

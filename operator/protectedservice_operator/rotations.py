@@ -9,6 +9,7 @@ import logging
 from functools import partial
 
 from . import reasons, steps
+from .authorization_server import AuthorizationServer
 from .authorization_servers import AuthorizationServers, Connection
 from .client_checks import ClientChecks
 from .errors import AdministratorMustAct, ServerUnavailable
@@ -18,7 +19,6 @@ from .observed import Observed, Settings, wanted_metadata
 from .registration.driver import RegistrationRefused
 from .registration.inspector import Inspector
 from .registration.rotator import Rotator
-from .resource import AuthorizationServer
 
 logger = logging.getLogger(__name__)
 

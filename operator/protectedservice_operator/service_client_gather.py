@@ -5,8 +5,9 @@ from __future__ import annotations
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .gather import Gatherer
+from .protected_service import ProtectedService
 from .registration.ledger import Record, Role
-from .resource import PROTECTED_SERVICE, SERVICE_CLIENT, Key, ProtectedService, Reference
+from .resource import PROTECTED_SERVICE, SERVICE_CLIENT, Key, Reference
 from .service_client import ServiceClient
 from .service_client_observed import Called, ObservedCaller
 

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from . import reasons
+from .authorization_server import AuthorizationServer, RegistrationKind
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
 from .observed import Brought, Projection
+from .protected_service import ProtectedService
 from .registration.ledger import Record, State
-from .resource import AuthorizationServer, ProtectedService, Reference, RegistrationKind
+from .resource import Reference
 from .service_client import AUDIENCE, AUDIENCE_PARAMETER, AUTHENTICATION, SCOPE, TOKEN_URL, ServiceClient
 
 MISSING_RETRY = 300.0  # seconds until a service that does not exist is looked for; its coming is seen at once anyway

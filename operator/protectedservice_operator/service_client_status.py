@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import reasons
+from .conditions import merge_conditions
 from .errors import Outcome
 from .observed import Settings, projects
-from .resource import merge_conditions
 from .service_client import TOKEN_URL
 from .service_client_observed import ObservedCaller
 from .status import Told, client_facts, client_told, composed, credentials_told, server_told

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from . import plan_rotation, reasons
+from .conditions import Condition, find_condition, merge_conditions, seconds, timestamp
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
 from .observed import (
     Observed,
@@ -23,18 +24,10 @@ from .observed import (
     workload_available,
 )
 from .proof import Verdict, duration
+from .protected_service import ProtectedService
 from .registrant import Registrant
 from .registration.ledger import Role, State
-from .resource import (
-    DEPLOYMENT,
-    FINALIZER,
-    Condition,
-    ProtectedService,
-    find_condition,
-    merge_conditions,
-    seconds,
-    timestamp,
-)
+from .resource import DEPLOYMENT, FINALIZER
 
 # How old a proof's entry in status may grow before a newer proof of the same outcome is written (design: 24 h).
 VERIFICATION_REWRITE: Final = 24 * 3600.0

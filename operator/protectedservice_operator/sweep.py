@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Final
 
 from . import reasons
+from .authorization_server import AuthorizationServer
 from .cache import Cache
 from .cluster_api import ClusterApi
 from .errors import Conflict
@@ -32,7 +33,7 @@ from .observed import is_repeatable
 from .orphans import Fate, Orphan, orphans
 from .registration.deregistrar import Deregistrar
 from .registration.ledger import SECRET_PREFIX, Record
-from .resource import AUTHORIZATION_SERVER, LEDGER, OWNERS, SECRET, AuthorizationServer, Key, Reference
+from .resource import AUTHORIZATION_SERVER, LEDGER, OWNERS, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
 

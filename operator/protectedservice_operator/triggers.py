@@ -19,19 +19,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 from .cache import Cache, Cached
+from .protected_service import ProtectedService
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
-from .resource import (
-    AUTHORIZATION_SERVER,
-    LEDGER,
-    NAMESPACE,
-    OWNERS,
-    PROTECTED_SERVICE,
-    SECRET,
-    SERVICE_CLIENT,
-    Key,
-    ProtectedService,
-)
+from .resource import AUTHORIZATION_SERVER, LEDGER, NAMESPACE, OWNERS, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT, Key
 
 Related = Callable[[Cached], Iterable[Key]]
 

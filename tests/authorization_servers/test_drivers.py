@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from protectedservice_operator.authorization_server import AuthorizationServer, Endpoints
 from protectedservice_operator.registration.credential import Credential
 from protectedservice_operator.registration.discovery import discover
 from protectedservice_operator.registration.driver import (
@@ -28,7 +29,6 @@ from protectedservice_operator.registration.kinds import (
 from protectedservice_operator.registration.names import client_id, client_name, tag
 from protectedservice_operator.registration.remote import Remote
 from protectedservice_operator.registration.token import TokenEndpoint, TokenRefused
-from protectedservice_operator.resource import AuthorizationServer, Endpoints
 from protectedservice_server import policy
 from protectedservice_server.credentials import Credentials
 from protectedservice_server.decision import Facts

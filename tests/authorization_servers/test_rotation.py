@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from protectedservice_operator.authorization_server import AuthorizationServer
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, CONFIG_MAP, PROTECTED_SERVICE, AuthorizationServer
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, CONFIG_MAP, PROTECTED_SERVICE
 
 from ..resource_server.running import behind
 from ..resource_server.server_process import ServerProcess, started

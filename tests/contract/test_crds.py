@@ -7,16 +7,16 @@ from typing import Any, Final
 
 import pytest
 
-from protectedservice_operator import resource, service_client
+from protectedservice_operator import authorization_server, protected_service, resource, service_client
 
 from .schema import CRD_FILES, Schema, definition, is_leaf, nodes, schema, with_defaults
 
 KINDS: Final = tuple(CRD_FILES)
 
 PARSED: Final[dict[str, Any]] = {
-    "ProtectedService": resource.ProtectedService,
+    "ProtectedService": protected_service.ProtectedService,
     "ServiceClient": service_client.ServiceClient,
-    "AuthorizationServer": resource.AuthorizationServer,
+    "AuthorizationServer": authorization_server.AuthorizationServer,
 }
 METADATA: Final = {"name": "orders", "namespace": "tenant", "uid": "uid-1", "resourceVersion": "7", "generation": 1}
 SMALLEST: Final[dict[str, dict[str, Any]]] = {

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from protectedservice_operator import manifests
-from protectedservice_operator.resource import Endpoints, ProtectedService
+from protectedservice_operator.authorization_server import Endpoints
+from protectedservice_operator.protected_service import ProtectedService
 from protectedservice_server import policy, policy_file
 
 from .manifests import shipped

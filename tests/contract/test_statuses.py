@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from protectedservice_operator import reasons
+from protectedservice_operator.authorization_server import Endpoints
 from protectedservice_operator.proof import Check, duration
 from protectedservice_operator.registration.driver import Capabilities
-from protectedservice_operator.resource import Endpoints
 
 from .schema import CRD_FILES, Schema, closed, schema
 

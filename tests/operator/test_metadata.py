@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from protectedservice_operator import manifests
+from protectedservice_operator.protected_service import ProtectedService
 from protectedservice_operator.resource import (
     DEPLOYMENT,
     LABEL_COMPONENT,
@@ -14,7 +15,6 @@ from protectedservice_operator.resource import (
     PROTECTED_SERVICE,
     SECRET,
     SERVICE,
-    ProtectedService,
 )
 
 from ..support.objects import protected_service

@@ -14,13 +14,7 @@ from protectedservice_operator.errors import ClusterUnavailable, Rejected
 from protectedservice_operator.registration.driver import AttemptSpent
 from protectedservice_operator.registration.dynamic import DynamicClientRegistration
 from protectedservice_operator.registration.ledger import State, secret_name
-from protectedservice_operator.resource import (
-    AUTHORIZATION_SERVER,
-    DEPLOYMENT,
-    PROTECTED_SERVICE,
-    SECRET,
-    SERVICE,
-)
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, DEPLOYMENT, PROTECTED_SERVICE, SECRET, SERVICE
 
 from ..support.fake_authorization_server import Operation
 from ..support.fake_cluster import Write

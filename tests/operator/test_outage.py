@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protectedservice_operator.resource import (
-    AUTHORIZATION_SERVER,
-    NAMESPACE,
-    PROTECTED_SERVICE,
-    SECRET,
-    SERVICE,
-)
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, NAMESPACE, PROTECTED_SERVICE, SECRET, SERVICE
 
 from ..support.fake_authorization_server import Operation
 from ..support.objects import OPERATOR_NAMESPACE, protected_service

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from protectedservice_operator import manifests
-from protectedservice_operator.resource import CONFIG_MAP, DEPLOYMENT, PROTECTED_SERVICE, Endpoints, ProtectedService
+from protectedservice_operator.authorization_server import Endpoints
+from protectedservice_operator.protected_service import ProtectedService
+from protectedservice_operator.resource import CONFIG_MAP, DEPLOYMENT, PROTECTED_SERVICE
 
 from ..support.objects import protected_service
 from ..support.world import World

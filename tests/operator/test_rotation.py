@@ -10,17 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from protectedservice_operator.authorization_server import AuthorizationServer
+from protectedservice_operator.conditions import timestamp
 from protectedservice_operator.registration.driver import ClientMetadata, Registration
 from protectedservice_operator.registration.ledger import Entry, Record, Role, Second, State
 from protectedservice_operator.registration.rotator import exchanged
-from protectedservice_operator.resource import (
-    AUTHORIZATION_SERVER,
-    DEPLOYMENT,
-    PROTECTED_SERVICE,
-    SECRET,
-    AuthorizationServer,
-    timestamp,
-)
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, DEPLOYMENT, PROTECTED_SERVICE, SECRET
 
 from ..support.fake_authorization_server import Operation
 from ..support.objects import OPERATOR_NAMESPACE, protected_service

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from protectedservice_operator.authorization_server import AuthorizationServer
 from protectedservice_operator.registration.ledger import State
 from protectedservice_operator.resource import (
     AUTHORIZATION_SERVER,
@@ -16,7 +17,6 @@ from protectedservice_operator.resource import (
     PROTECTED_SERVICE,
     SECRET,
     SERVICE_CLIENT,
-    AuthorizationServer,
     Key,
 )
 

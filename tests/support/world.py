@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from protectedservice_operator.authorization_server import Rates
 from protectedservice_operator.authorization_servers import AuthorizationServers
 from protectedservice_operator.cache import Cache
 from protectedservice_operator.client_checks import ClientChecks
@@ -48,7 +49,6 @@ from protectedservice_operator.resource import (
     WATCHED,
     Key,
     Kind,
-    Rates,
     Reference,
 )
 from protectedservice_operator.sweep import OrphanSweep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..resource import Endpoints
+from ..authorization_server import Endpoints
 from .driver import Driver
 from .token import TokenEndpoint
 

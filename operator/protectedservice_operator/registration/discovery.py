@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .. import reasons
+from ..authorization_server import Endpoints
 from ..errors import AdministratorMustAct, ServerUnavailable, foreign_text
-from ..resource import Endpoints
 from .remote import Answer, Remote, origin
 
 # Field of spec.endpoints -> member of the metadata (RFC 8414 section 2)

@@ -12,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 from .. import reasons
+from ..authorization_server import Endpoints
 from ..errors import AdministratorMustAct, Outcome, ServerUnavailable
-from ..resource import Endpoints
 from .driver import (
     AttemptSpent,
     Capabilities,

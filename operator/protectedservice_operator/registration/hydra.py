@@ -12,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from .. import reasons
+from ..authorization_server import Endpoints
 from ..errors import AdministratorMustAct, Outcome
-from ..resource import Endpoints
 from .credential import Credential
 from .driver import (
     Capabilities,

@@ -21,8 +21,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from .. import reasons
+from ..authorization_server import Endpoints
 from ..errors import AdministratorMustAct, Outcome, ServerUnavailable
-from ..resource import Endpoints
 from ..tenancy import OWN_PREFIX
 from .credential import Credential
 from .driver import (

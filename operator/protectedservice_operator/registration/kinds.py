@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import reasons
+from ..authorization_server import AuthorizationServer, Endpoints, RegistrationKind
 from ..errors import AdministratorMustAct
-from ..resource import AuthorizationServer, Endpoints, RegistrationKind
 from .credential import Credential
 from .discovery import REQUIRED, check_url
 from .driver import Driver

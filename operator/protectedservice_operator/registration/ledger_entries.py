@@ -16,15 +16,7 @@ from ..cache import Cache
 from ..cluster_api import ClusterApi
 from ..errors import AdministratorMustAct, AlreadyExists, ClusterUnavailable, Conflict, NotFound, UserMustEdit
 from ..events import Tell
-from ..resource import (
-    COMPONENT_LEDGER,
-    LABEL_COMPONENT,
-    LABEL_MANAGED_BY,
-    LABEL_WATCH,
-    MANAGED_BY,
-    SECRET,
-    Meta,
-)
+from ..resource import COMPONENT_LEDGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_WATCH, MANAGED_BY, SECRET, Meta
 from .driver import ClientMetadata, Driver, Registration, RegistrationRefused
 from .ledger import Entry, Refusal, secret_name
 

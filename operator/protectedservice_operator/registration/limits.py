@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from ..resource import Rates
+from ..authorization_server import Rates
 
 DEFAULTS: Final = Rates()  # of AuthorizationServer.spec.limits
 

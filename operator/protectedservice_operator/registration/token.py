@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .. import reasons
+from ..authorization_server import Endpoints
 from ..errors import ServerUnavailable
-from ..resource import Endpoints
 from .driver import ClientState
 from .oauth import OAuthError, basic, is_bearer_token, oauth_error
 from .remote import Answer, Remote

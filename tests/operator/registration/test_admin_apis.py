@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from protectedservice_operator import reasons
+from protectedservice_operator.authorization_server import Endpoints
 from protectedservice_operator.errors import AdministratorMustAct, Outcome, ServerUnavailable
 from protectedservice_operator.registration.credential import Credential
 from protectedservice_operator.registration.driver import (
@@ -23,7 +24,6 @@ from protectedservice_operator.registration.driver import (
 from protectedservice_operator.registration.hydra import HydraAdmin
 from protectedservice_operator.registration.keycloak import KeycloakAdmin
 from protectedservice_operator.registration.remote import Remote
-from protectedservice_operator.resource import Endpoints
 
 from ...support.fake_authorization_server import FakeAuthorizationServer, Operation
 from ...support.fake_hydra import FakeHydra

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from protectedservice_operator.authorization_server import Endpoints
 from protectedservice_operator.errors import AdministratorMustAct, ServerUnavailable
 from protectedservice_operator.registration.discovery import discover, well_known
 from protectedservice_operator.registration.remote import Remote
-from protectedservice_operator.resource import Endpoints
 
 from ...support.fake_authorization_server import FakeAuthorizationServer, Operation
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from protectedservice_operator.authorization_server import Endpoints
 from protectedservice_operator.errors import AdministratorMustAct, Outcome, ServerUnavailable
 from protectedservice_operator.registration.driver import (
     AttemptSpent,
@@ -24,7 +25,6 @@ from protectedservice_operator.registration.driver import (
 )
 from protectedservice_operator.registration.dynamic import DynamicClientRegistration
 from protectedservice_operator.registration.remote import Remote
-from protectedservice_operator.resource import Endpoints
 
 from ...support.fake_authorization_server import FakeAuthorizationServer, Operation, Seen
 from .told import assert_untold, log_of, told

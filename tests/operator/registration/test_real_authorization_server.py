@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from protectedservice_operator.authorization_server import Endpoints
 from protectedservice_operator.errors import ServerUnavailable
 from protectedservice_operator.registration.discovery import discover
 from protectedservice_operator.registration.driver import (
@@ -23,7 +24,6 @@ from protectedservice_operator.registration.dynamic import DynamicClientRegistra
 from protectedservice_operator.registration.names import client_name, tag
 from protectedservice_operator.registration.remote import Remote
 from protectedservice_operator.registration.token import TokenEndpoint, TokenRefused
-from protectedservice_operator.resource import Endpoints
 
 from ...support.authorization_server_process import AuthorizationServerProcess
 from .told import assert_untold, log_of

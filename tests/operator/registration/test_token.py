@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
+from protectedservice_operator.authorization_server import Endpoints
 from protectedservice_operator.errors import ServerUnavailable
 from protectedservice_operator.registration.driver import ClientMetadata, ClientState, Registration
 from protectedservice_operator.registration.dynamic import DynamicClientRegistration
 from protectedservice_operator.registration.remote import Remote
 from protectedservice_operator.registration.token import Token, TokenEndpoint, TokenRefused
-from protectedservice_operator.resource import Endpoints
 
 from ...support.fake_authorization_server import FakeAuthorizationServer, Operation
 from .told import assert_untold, log_of, told

@@ -7,10 +7,10 @@ import ssl
 
 import pytest
 
+from protectedservice_operator.authorization_server import Rates
 from protectedservice_operator.authorization_servers import connect
 from protectedservice_operator.errors import ServerUnavailable
 from protectedservice_operator.registration import trust
-from protectedservice_operator.resource import Rates
 
 from ...support.certificates import Authority
 from ...support.introspection_server import IntrospectionServer
