@@ -118,7 +118,7 @@ class KeycloakAdmin:
         if found is None:
             await self._delete_scope(registration.client_id)
             raise ClientGone(f"{self._remote.name} has no client {registration.client_id}")
-        own = (await self._scopes()).get(registration.client_id) or {}
+        own = (await self._scopes()).get(scope_name(registration.client_id)) or {}
         return Reading(registration, _differences(found, own, metadata, registration))
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
@@ -418,7 +418,7 @@ def _differences(
     differs += [name for name, value in wanted["attributes"].items() if attributes.get(name) != value]
     if set(found.get("optionalClientScopes") or ()) != set(metadata.scopes):
         differs.append("optionalClientScopes")
-    if registration.client_id not in (found.get("defaultClientScopes") or ()):
+    if scope_name(registration.client_id) not in (found.get("defaultClientScopes") or ()):
         differs.append("defaultClientScopes")
     have = {mapper.get("name"): mapper.get("config") or {} for mapper in scope.get("protocolMappers") or ()}
     mappers = {mapper["name"]: mapper["config"] for mapper in _mappers(registration.client_id, metadata)}
