@@ -34,7 +34,9 @@ class Orphan:
 
     @property
     def fate(self) -> Fate:
-        """What can be done about it."""
+        """What can be done about it. A client that was there before its object is not deleted without being asked."""
+        if self.record.adopted and self.record.state is not State.DELETING:
+            return Fate.BY_HAND
         return _FATES.get(self.record.state, Fate.DELETABLE)
 
     @property

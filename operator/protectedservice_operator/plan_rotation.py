@@ -89,8 +89,10 @@ def _rotation_due(observed: Observed, settings: Settings, now: float) -> Step | 
     record = observed.ledger
     if record is None or not _is_whole(observed, settings, record):
         return None
-    if observed.unreachable is not None or observed.refused is not None or observed.service.brings_credentials:
-        return None  # whoever brings credentials rotates them
+    if observed.unreachable is not None or observed.refused is not None:
+        return None
+    if observed.service.brings_credentials or record.adopted:
+        return None  # whoever brings credentials rotates them, and an adopted client is not replaced
     request = observed.service.rotation_request
     asked = request is not None and request != record.rotation_request
     planned = next_rotation(observed)

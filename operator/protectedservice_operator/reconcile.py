@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import manifests, plan, plan_rotation, status, steps
+from .adoptions import Adoptions
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
@@ -29,6 +30,7 @@ from .observed import Observed, Settings
 from .passes import Parts, Passes
 from .pod_certificate import pinned
 from .protected_service import ProtectedService
+from .registration.adopter import Adopter
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration
 from .registration.inspector import Inspector
@@ -76,6 +78,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         )
         rotator = Rotator(entries)
         self._rotations = Rotations(servers, rotator, Inspector(entries), self._checks, settings, metrics=metrics)
+        self._adoptions = Adoptions(cache, servers, Adopter(entries), brought, settings, clock=clock)
         clients = Clients(
             cluster,
             cache,
@@ -85,6 +88,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
             rotator,
             entries,
             brought,
+            self._adoptions,
             events,
             gatherer,
             settings,
@@ -221,6 +225,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         self._uids.pop(key, None)
         self._verifier.forget(uid)
         self._brought.forget(uid)
+        self._adoptions.forget(uid)
         self._checks.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)

@@ -44,6 +44,15 @@ LIST_LIMIT: Final = 4 * 1024 * 1024  # bytes; all client scopes of a realm come 
 BASIC_SCOPE: Final = "basic"  # Keycloak's own: `sub`; absent before 25
 CLIENT_MAPPER: Final = "client"
 AUDIENCE_MAPPER: Final = "audience"
+# Members of a client that is for more than client_credentials, where they are neither false nor empty.
+_OTHER_USES: Final = (
+    "publicClient",
+    "bearerOnly",
+    "standardFlowEnabled",
+    "implicitFlowEnabled",
+    "directAccessGrantsEnabled",
+    "redirectUris",
+)
 
 
 class KeycloakAdmin:
@@ -148,7 +157,8 @@ class KeycloakAdmin:
             return None
         attributes = found.get("attributes")
         tag = attributes.get(TAG) if isinstance(attributes, dict) else None
-        return FoundClient(tag if isinstance(tag, str) else None)
+        other_uses = tuple(name for name in _OTHER_USES if found.get(name))
+        return FoundClient(tag if isinstance(tag, str) else None, other_uses)
 
     # --- the client --------------------------------------------------------------------------------------------------
 
