@@ -72,6 +72,8 @@ class Adoptions:
                 await self._adopter.renew(service.meta, client, tell)
                 logger.info("Took over another secret of the client of %s", service.key)
                 return
+            if isinstance(connection.driver, Finder):
+                self._servers.claim_trial(server)
             with self._brought.claim(service, client.client_id):
                 await self._check_server(service, client, connection, str(server.reference))
                 await self._adopter.adopt(
@@ -94,6 +96,8 @@ class Adoptions:
             if isinstance(step, steps.RenewAdopted):
                 await tell("Warning", refused.reason, f"The secret in use stays: {refused.message}")
             raise
+        if isinstance(connection.driver, Finder):
+            self._servers.registration_accepted(server)
         logger.info("Adopted client %s for %s at %s", client.client_id, service.key, server.reference)
 
     async def check(self, service: Registrant, record: Record, connection: Connection) -> None:

@@ -203,7 +203,9 @@ def _client_unadopted(observed: ObservedClient, settings: Settings, now: float) 
     phase = reasons.CLIENT_REGISTERED
     if not plan_adoption.is_due(observed) or not _may_register(observed, settings):
         return None
-    obstacle = observed.unreachable or observed.refused
+    obstacle = observed.unreachable
+    if obstacle is None and observed.server is not None and observed.server.chooses_client_ids:
+        obstacle = observed.refused  # elsewhere the operator's own credential is for new clients alone
     if obstacle is not None:
         return Blocked(phase, obstacle)
     return Adopt(phase, "the client that is there is not the service's yet")

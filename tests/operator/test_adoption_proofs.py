@@ -155,6 +155,34 @@ async def test_an_outage_during_the_proof_proves_nothing_and_is_waited_for(kind:
     assert world.server.created_total == 0
 
 
+async def test_by_dynamic_registration_the_operators_own_credential_is_not_needed() -> None:
+    world = await prepared("dynamic")
+    world.server.initial_access_token = "changed-at-the-server-alone"
+    world.add(protected_service("invoices"))
+    await world.settle()
+    assert world.condition("invoices", "ClientRegistered") == ("False", "RegistrationRefused")
+
+    world.add(adopting())
+    await world.settle()
+    assert world.condition("orders", "Ready") == ("True", "Ready")
+
+
+async def test_an_admin_api_that_refuses_the_operator_is_waited_for_and_told_at_its_server() -> None:
+    world = await prepared("keycloak")
+    server = world.server
+    assert isinstance(server, FakeKeycloak)
+    user, server.user = server.user, ("admin", "changed-at-the-server-alone")
+    await world.later(120)
+    world.add(adopting())
+    await world.later(120)
+    assert world.condition("orders", "ClientRegistered") == ("False", "RegistrationRefused")
+    assert world.ledgers() == []
+
+    server.user = user
+    await world.recover()
+    assert world.condition("orders", "Ready") == ("True", "Ready")
+
+
 @pytest.mark.parametrize("kind", MANAGED)
 async def test_an_outage_of_the_admin_api_proves_nothing_and_is_waited_for(kind: str) -> None:
     world = await prepared(kind)
