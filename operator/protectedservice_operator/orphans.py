@@ -19,6 +19,7 @@ class Fate(enum.StrEnum):
 
     DELETABLE = "deletable"  # nobody has asked for its deletion yet
     DELETING = "deleting"  # its DELETE is repeated until it is done
+    ADOPTED = "adopted"  # it was there before its object, and nobody has asked for its deletion: it stays
     BY_HAND = "by-hand"  # the server gives us no way: its administrator must delete it
 
 
@@ -34,10 +35,8 @@ class Orphan:
 
     @property
     def fate(self) -> Fate:
-        """What can be done about it. A client that was there before its object is not deleted without being asked."""
-        if self.record.adopted and self.record.state is not State.DELETING:
-            return Fate.BY_HAND
-        return _FATES.get(self.record.state, Fate.DELETABLE)
+        """What can be done about it."""
+        return _FATES.get(self.record.state, Fate.ADOPTED if self.record.adopted else Fate.DELETABLE)
 
     @property
     def owner(self) -> str:

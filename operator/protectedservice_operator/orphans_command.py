@@ -125,6 +125,7 @@ class Command:
 
 _ADVICE = {
     Fate.DELETING: "is being deleted already, and tried again until it is done",
+    Fate.ADOPTED: "the client was there before its object and stays: delete this Secret, and it can be adopted again",
     Fate.BY_HAND: "its server gives the operator no way to delete it: delete the client by hand, then this Secret",
 }
 

@@ -171,7 +171,7 @@ def _finalizer_missing(observed: ObservedClient, settings: Settings, now: float)
 def _client_unregistered(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """No client yet, or an attempt at one that was interrupted."""
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
-    if plan_adoption.is_due(observed):
+    if plan_adoption.is_due(observed) or plan_adoption.is_lost(record):
         return None
     if not _may_register(observed, settings) or (
         record is not None and record.state not in (State.REGISTERING, State.IDLE, State.ORPHANED)

@@ -14,7 +14,7 @@ from .authorization_server import RegistrationKind
 from .errors import AdministratorMustAct, UserMustEdit, Wait
 from .observed import ObservedClient, Settings
 from .plan_brought import POLL
-from .registration.ledger import State
+from .registration.ledger import Record, State
 from .steps import Blocked, Check, RenewAdopted, Step
 
 _WITHOUT_CLIENT: Final = (State.IDLE, State.ORPHANED)
@@ -24,6 +24,11 @@ def is_due(observed: ObservedClient) -> bool:
     """Whether a client is to be adopted, for the first time or because it was lost."""
     record = observed.ledger
     return observed.service.adoption is not None and (record is None or record.state in _WITHOUT_CLIENT)
+
+
+def is_lost(record: Record | None) -> bool:
+    """Whether an adopted client is gone, or not known by our secret: the same one comes back, or none."""
+    return record is not None and record.state is State.IDLE and record.adopted
 
 
 def due(observed: ObservedClient) -> float | None:
@@ -50,8 +55,7 @@ def _not_allowed(observed: ObservedClient, settings: Settings, now: float) -> Bl
             "this one by spec.client.credentialsSecret.create false, without spec.client.adopt"
         )
         return Blocked(reasons.CLIENT_REGISTERED, UserMustEdit(reasons.CANNOT_REGISTER, text))
-    lost = record is not None and record.state is State.IDLE and record.adopted
-    if server.allow_adoption or lost:
+    if server.allow_adoption or is_lost(record):
         return None
     text = (
         f"AuthorizationServer {server.reference} does not allow adoption, so that client {adoption.client_id} cannot "

@@ -210,6 +210,7 @@ async def test_the_sweep_deletes_no_adopted_client_without_being_asked() -> None
 
     assert set(world.server.clients) == {"legacy"}
     assert len(world.ledgers()) == 1
+    assert any("adopted and stays" in text for reason, text in world.events() if reason == "ClientOrphaned")
 
 
 # --- lost, changed, rotated ------------------------------------------------------------------------------------------
