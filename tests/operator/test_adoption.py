@@ -7,7 +7,7 @@ import json
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, DEPLOYMENT, PROTECTED_SERVICE, SECRET
 
 from ..support.adoption import (
     KINDS,
@@ -200,6 +200,29 @@ async def test_a_namespace_that_is_not_allowed_any_more_loses_the_client_althoug
     assert world.server.clients == {}  # it has scopes by the operator's hand
 
 
+@pytest.mark.parametrize("kind", UNMANAGED)
+async def test_one_that_nobody_can_delete_is_told_then_and_adopted_again_when_the_namespace_is_allowed(
+    kind: str,
+) -> None:
+    world = await adopted(kind)
+    for source, seconds in (("Same", 700), ("All", 130)):
+        world.cluster.edit(
+            AUTHORIZATION_SERVER,
+            OPERATOR_NAMESPACE,
+            "default",
+            lambda body, source=source: body["spec"].update(allowedNamespaces={"from": source}),  # type: ignore[misc]
+        )
+        await world.later(seconds)
+        if source == "Same":
+            assert [entry.record.state for entry in world.ledgers()] == [State.ORPHANED]
+            assert [reason for reason, _ in world.events()].count("ClientOrphaned") == 1
+
+    assert world.condition("orders", "Ready") == ("True", "Ready"), world.service()["status"]["conditions"]
+    (entry,) = world.ledgers()
+    assert (entry.record.state, entry.record.left_behind) == (State.REGISTERED, ())
+    assert world.server.created_total == 0
+
+
 async def test_the_sweep_deletes_no_adopted_client_without_being_asked() -> None:
     world = await adopted("hydra")
     world.sweeps = True
@@ -235,6 +258,25 @@ async def test_a_lost_client_is_never_replaced_by_another_one(kind: str) -> None
     await world.later(130)
     assert world.condition("orders", "Ready") == ("True", "Ready"), world.service()["status"]["conditions"]
     assert world.credentials()["client_secret"] == "legacy-secret-2"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_lost_client_whose_secret_is_gone_is_waited_for_and_its_pods_stay(kind: str) -> None:
+    world = await adopted(kind)
+    world.cluster.remove(SECRET, "tenant", SECRET_NAME)
+    world.server.lose_client("legacy")
+    await world.later(8000)
+
+    assert world.condition("orders", "ClientRegistered") == ("False", "ClientLost")
+    assert world.condition("orders", "CredentialsReady") == ("False", "CredentialsNotBrought")
+    assert world.server.created_total == 0
+    assert len(world.cluster.objects(DEPLOYMENT)) == 1
+
+    made_by_hand(world)
+    allow(world, allowed=False)  # it was adopted once
+    world.cluster.insert(SECRET, secret())
+    await world.later(130)
+    assert world.condition("orders", "Ready") == ("True", "Ready"), world.service()["status"]["conditions"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
