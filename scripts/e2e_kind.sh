@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 KIND_FOLDER=$PWD/scripts/kind
-for part in say versions engine tools node_image base_image images cluster install; do
+for part in say versions engine tools node_image base_image images cluster network_policies install; do
   # shellcheck disable=SC1090
   . "$KIND_FOLDER/$part.sh"
 done
@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-steps 9
+steps 10
 lock "cluster-$CLUSTER"
 lock setup
 step 'Python environment'
@@ -60,6 +60,8 @@ cluster_up "$CLUSTER"
 step 'Images into the cluster'
 mapfile -t images < <(image_names postgresql)
 cluster_load "$CLUSTER" "${images[@]}"
+step 'NetworkPolicies are enforced'
+network_policies "$CLUSTER"
 step 'Operator and authorization server'
 install_product e2e
 step 'Tests'
