@@ -177,7 +177,7 @@ class Trials:
         through = await asyncio.gather(*(self._gets_through(subject, pod) for pod in subject.servers()[:MOST_TARGETS]))
         if not any(through):
             return Finding.NOTHING, "connections are refused, but the resource server's pods do not get through either"
-        return Finding.REFUSED, "the upstream's pods refused connections from elsewhere; the resource server gets through"
+        return Finding.REFUSED, "the upstream's pods refused connections from elsewhere, not the resource server's"
 
     async def _reaches(self, target: Target) -> bool | None:
         """Whether the pod takes a connection; None: nobody knows."""

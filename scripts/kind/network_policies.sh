@@ -11,9 +11,10 @@ network_policies() {
   sed "s#VERSION#$NETWORK_POLICIES_VERSION#" "$KIND_FOLDER/network_policies.yaml" | logged network-policies kubectl apply --server-side --force-conflicts -f -
   # The program's own rules need nftables' queue, which some kernels lack. iptables' does the same, behind the Services'
   # addresses and before masquerading; the node's own connections, such as probes, are not forwarded and so not judged.
-  logged network-policies-queue docker exec "$(cluster_node "$1")" bash -ec '
-    rule=(FORWARD -m conntrack --ctstate NEW -j NFQUEUE --queue-num 100 --queue-bypass)
-    iptables -w -t mangle -C "${rule[@]}" 2>/dev/null || iptables -w -t mangle -A "${rule[@]}"'
+  local node rule=(FORWARD -m conntrack --ctstate NEW -j NFQUEUE --queue-num 100 --queue-bypass)
+  node=$(cluster_node "$1")
+  docker exec "$node" iptables -w -t mangle -C "${rule[@]}" 2>/dev/null ||
+    logged network-policies-queue docker exec "$node" iptables -w -t mangle -A "${rule[@]}"
   logged network-policies-wait kubectl -n kube-system rollout status daemonset/kube-network-policies --timeout=90s
 }
 
