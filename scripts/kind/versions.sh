@@ -15,6 +15,7 @@ export ETCD_VERSION=v3.6.4
 export COREDNS_VERSION=v1.12.1
 export LOCAL_PATH_VERSION=v0.0.30
 export NETWORK_POLICIES_VERSION=v0.8.0 # kube-network-policies, for the end-to-end tests
+export METRICS_SERVER_VERSION=v0.8.0 # likewise, with --all
 export GO_OLDEST=1.24
 export NODE_SUITE=bookworm # the node's systemd must still know cgroup v1: Debian 12's does, 13's does not
 export BASE_SUITE=trixie
