@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from protectedservice_operator.resource import NETWORK_POLICY, POD, PROTECTED_SERVICE, SERVICE
-from protectedservice_operator.trials import MOST_TARGETS
+from protectedservice_operator.trials import MOST_TARGETS, connect
 
 from ..support.objects import protected_service
 from ..support.world import Killed, World
@@ -568,3 +569,21 @@ async def test_of_a_suspended_service_no_policy_is_touched() -> None:
 
     assert world.cluster.objects(NETWORK_POLICY) == []
     assert condition(world) == ("False", "Suspended")
+
+
+async def test_a_connection_is_hung_up_and_nothing_is_sent_on_it() -> None:
+    received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            received.set_result(await reader.read())
+        except ConnectionResetError:  # hung up at once
+            received.set_result(b"")
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as listener, asyncio.timeout(10):
+        port = listener.sockets[0].getsockname()[1]
+        await connect("127.0.0.1", port)
+        assert await received == b""
+    with pytest.raises(ConnectionRefusedError):
+        await connect("127.0.0.1", port)
