@@ -11,6 +11,7 @@ from typing import Final
 from .bearer import Header, error
 from .decision import Facts
 from .forwarded import Requests, response_headers
+from .http1.answers import WholeAnswer
 from .http1.client import Call, Failure, Head
 from .http1.exchange import Exchange
 from .http1.messages import lines
@@ -131,6 +132,14 @@ class _Relay(Call):
             raise ValueError
         self._proxy.observe(_CLASSES[head.status // 100], time.monotonic() - self._began)
         self._out.append(self._exchange.start(head.status, response_headers(head), head.length, dated=head.dated))
+
+    def answered_whole(self, answer: WholeAnswer) -> None:
+        exchange = self._exchange
+        if self._caller_full or exchange.http10 or exchange.started:
+            super().answered_whole(answer)
+            return
+        self._proxy.observe(_CLASSES[answer.status // 100], time.monotonic() - self._began)
+        exchange.answer_whole(answer.status, answer.lines(), answer.body, dated=answer.layout.dated)
 
     def body(self, data: bytes) -> None:
         if self._exchange.chunks:

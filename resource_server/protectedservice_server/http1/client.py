@@ -15,6 +15,7 @@ import httptools
 import msgspec
 
 from ..bearer import Header
+from .answers import WholeAnswer, WholeAnswers
 from .messages import hops_of
 
 LARGEST_HEAD: Final = 128 * 1024
@@ -86,6 +87,14 @@ class Call:
 
     def flush(self) -> None:
         """All that came at once has been told."""
+
+    def answered_whole(self, answer: WholeAnswer) -> None:
+        """The answer, all of it, instead of `answered`, `body` and `flush`; `finished` follows."""
+        layout = answer.layout
+        headers = list(zip(layout.names, answer.values, strict=True))
+        self.answered(Head(answer.status, headers, len(answer.body), hops_of(headers), layout.dated))
+        self.body(answer.body)
+        self.flush()
 
     def finished(self, trailers: Sequence[Header]) -> None:
         """The answer is whole; the last call."""
@@ -197,6 +206,11 @@ class ClientConnection(asyncio.Protocol):
         call = self._call
         if call is None:
             self._transport.abort()  # nobody asked
+            return
+        if not (self._heard or call.headless) and (answer := self._owner.answers.read(data)) is not None:
+            self._heard = self._keep = True
+            call.answered_whole(answer)
+            self._done()
             return
         self._heard = True
         if self._tunnel:
@@ -320,6 +334,8 @@ class ClientConnection(asyncio.Protocol):
 
 class Owner:
     """What a connection needs of its pool."""
+
+    answers: WholeAnswers
 
     def free(self, connection: ClientConnection) -> None:
         """It can take another call."""

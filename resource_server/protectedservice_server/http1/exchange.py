@@ -172,6 +172,17 @@ class Exchange:
                 head += b"transfer-encoding: chunked\r\n"
         return b"%b%b\r\n" % (head, self._connection_line())
 
+    def answer_whole(self, status: int, lines: bytes, body: bytes, *, dated: bool) -> None:
+        """A whole answer of another server in one write, to a caller who speaks HTTP/1.1; `finish` is still due.
+
+        `lines` are its headers, with the length and without the last line end.
+        """
+        self.started = True
+        date = b"" if dated else b"\r\ndate: %b" % self._connection.ticker.date
+        self._connection.write(
+            b"%b%b%b\r\n%b\r\n%b" % (status_line(status), lines, date, self._connection_line(), body)
+        )
+
     def write(self, data: bytes) -> None:
         """Bytes of the answer, framed already; or of the tunnel."""
         self._connection.write(data)

@@ -7,7 +7,9 @@ way. It refuses nothing: what is unlike that goes the long way (`reader.Reader`)
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -63,6 +65,18 @@ class Layout:
 
 
 _layout_of: Final = lru_cache(maxsize=_REMEMBERED)(Layout)
+
+
+def layout_of(received: tuple[bytes, ...], size: int) -> Layout:
+    """The layout of these names, the same one each time where the head, of `size` bytes, is not a long one."""
+    return (_layout_of if size <= LONGEST else Layout)(received)
+
+
+def pick(places: Sequence[int]) -> Callable[[Sequence[bytes]], Sequence[bytes]]:
+    """What takes the values at these places out of all."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: [values[at] for at in places]
 
 
 class WholeHeads:

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..bearer import Header
+from .answers import WholeAnswers
 from .client import Call, ClientConnection, Failure, Head, Owner
 from .ticker import Ticker
 
@@ -61,6 +62,7 @@ class Pool(Owner):
     connect_seconds: float = 30.0
     refused: Callable[[Address], str | None] = lambda address: None
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    answers: WholeAnswers = field(default_factory=WholeAnswers)
     _idle: list[ClientConnection] = field(default_factory=list)
     _all: set[ClientConnection] = field(default_factory=set)
     _dialling: dict[Call, asyncio.Task[None]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import httptools
 from ..bearer import Header
 from .exchange import Exchange
 from .framing import Cutter, Refused, check_framing
-from .heads import METHODS, Layout
+from .heads import METHODS, layout_of
 from .messages import hops_of
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Reader:
         self._headers, self._url = [], b""
         if len(received) > self._limits.headers:
             raise _too_large()
-        layout = Layout(tuple([name for name, _ in received]))
+        layout = layout_of(tuple([name for name, _ in received]), self._head_bytes)
         values = tuple([value for _, value in received])
         exchange = Exchange(
             self._connection,
