@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from operator import concat
+from operator import add
 from typing import Final
 
 from .bearer import Header
@@ -57,7 +57,7 @@ class _Passing:
         """The header lines, without those that `named` holds."""
         passing = self.pick(values)
         if named <= _KEPT:
-            return b"\r\n".join(map(concat, self.prefixes, passing)) + b"\r\n" if self.prefixes else b""
+            return b"\r\n".join(map(add, self.prefixes, passing)) + b"\r\n" if self.prefixes else b""
         pairs = zip(self.names, passing, strict=True)
         return b"".join([b"%b: %b\r\n" % header for header in pairs if header[0] not in named])
 

@@ -21,14 +21,14 @@ def test_a_usual_answer_is_read() -> None:
 
     assert answer is not None
     assert (answer.status, answer.body, answer.layout.dated) == (200, b"hello", True)
-    assert answer.lines() == b"date: now\r\ncontent-type: text/plain\r\ncontent-length: 5"
+    assert answer.lines() == b"\r\nDate: now\r\nContent-Type: text/plain\r\nContent-Length: 5"
 
 
 def test_a_connection_that_stays_is_not_told_to_the_caller() -> None:
     answer = WholeAnswers().read(USUAL.replace(b"Date: now", b"Connection: keep-alive\r\nKeep-Alive: timeout=5"))
 
     assert answer is not None
-    assert answer.lines() == b"content-type: text/plain\r\ncontent-length: 5"
+    assert answer.lines() == b"\r\ncontent-type: text/plain\r\ncontent-length: 5"
 
 
 def test_an_answer_may_be_empty() -> None:
@@ -193,3 +193,14 @@ answers_ = st.builds(
 @given(answers_)
 def test_the_short_way_and_the_long_way_tell_the_same(data: bytes) -> None:
     assert told(data, WholeAnswers()) == told(data, Nothing())
+
+
+@pytest.mark.parametrize("line", [b"Connection: keep-alive", b"connection: Keep-Alive"])
+def test_the_line_that_does_not_pass_is_cut_and_nothing_that_looks_like_it(line: bytes) -> None:
+    data = USUAL.replace(b"Date: now", b"X-" + line + b"\r\n" + line + b"\r\nY: " + line)
+
+    answer = WholeAnswers().read(data)
+
+    assert answer is not None
+    assert answer.lines() == data[15:-9].replace(b"\r\n" + line + b"\r\n", b"\r\n", 1)
+    assert answer.lines().count(line) == 2

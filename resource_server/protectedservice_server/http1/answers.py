@@ -7,7 +7,7 @@ usual goes the long way (`client.ClientConnection`), which knows every rule.
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import concat
+from operator import add
 from typing import Final
 
 import httptools
@@ -49,7 +49,7 @@ _KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 class AnswerLayout:
     """The names of an answer's headers in order, and what follows from them alone."""
 
-    __slots__ = ("connection", "dated", "length", "names", "pick", "plain", "prefixes", "size")
+    __slots__ = ("connection", "dated", "length", "names", "pick", "plain", "prefixes", "size", "staying")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
@@ -61,6 +61,12 @@ class AnswerLayout:
         passing = [at for at, name in enumerate(names) if name not in HOP_BY_HOP]
         self.pick = pick(passing)
         self.prefixes = tuple([names[at] + b": " for at in passing])
+        self.staying = None
+        """What stands before the value of `Connection`, the only line that does not pass. b"": all do; None: another."""
+        if len(passing) == len(names):
+            self.staying = b""
+        elif len(passing) == len(names) - 1 and self.connection >= 0:
+            self.staying = b"\r\n%b: " % received[self.connection]
 
 
 class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -70,11 +76,16 @@ class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
     layout: AnswerLayout
     values: tuple[bytes, ...]
     body: bytes
+    section: bytes
+    """The header lines as they came, each with the line end before it."""
 
     def lines(self) -> bytes:
-        """The header lines that pass on: all but hop-by-hop."""
+        """The header lines that pass on, all but hop-by-hop, each with the line end before it."""
         layout = self.layout
-        return b"\r\n".join(map(concat, layout.prefixes, layout.pick(self.values)))
+        staying = layout.staying
+        if staying is None:
+            return b"\r\n" + b"\r\n".join(map(add, layout.prefixes, layout.pick(self.values)))
+        return self.section.replace(staying + self.values[layout.connection], b"", 1) if staying else self.section
 
 
 _layout_of: Final = lru_cache(maxsize=_REMEMBERED)(AnswerLayout)
@@ -110,7 +121,8 @@ class WholeAnswers:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            return self._other()
+            self._other()
+            return None
         found, reasons, bodies = self._found, self._reasons, self._bodies
         layout, values = _layout_of(tuple(found)), tuple(found.values())
         if (
@@ -120,7 +132,8 @@ class WholeAnswers:
             or len(bodies) > 1
             or (layout.connection >= 0 and values[layout.connection] not in _KEEP_ALIVE)
         ):
-            return self._other()
+            self._other()
+            return None
         status, body = self._parser.get_status_code(), bodies.pop() if bodies else b""
         reason = reasons.pop()
         found.clear()
@@ -130,7 +143,7 @@ class WholeAnswers:
         # Those below have no body, whatever their headers say; and 205 must not have one.
         if not 200 <= status <= 599 or status in (204, 205, 304) or values[layout.length] != b"%d" % len(body):
             return None
-        return WholeAnswer(status, layout, values, body)
+        return WholeAnswer(status, layout, values, body, data[len(reason) + 13 : len(data) - len(body) - 4])
 
     def _other(self) -> None:
         self._untried = _MISSES

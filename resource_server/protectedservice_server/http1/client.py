@@ -208,9 +208,10 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()  # nobody asked
             return
         if not (self._heard or call.headless) and (answer := self._owner.answers.read(data)) is not None:
-            self._heard = self._keep = True
+            self._heard = True
             call.answered_whole(answer)
-            self._done()
+            if self._call is call:
+                self._done_whole(call)
             return
         self._heard = True
         if self._tunnel:
@@ -311,6 +312,17 @@ class ClientConnection(asyncio.Protocol):
         call.switched(Head(101, headers, 0, hops_of(headers)))
         if rest and self._call is not None:
             call.tunnelled(rest)
+
+    def _done_whole(self, call: Call) -> None:
+        """As `_done`, where the answer came the short way: nothing of it is left here."""
+        self._call = call.connection = self.deadline = None
+        if self.request_sent and not self._transport.is_closing():
+            if not self._reading:
+                self.read(True)
+            self._owner.free(self)
+        else:
+            self._transport.abort()
+        call.finished(())
 
     def _done(self) -> None:
         call, self._call = self._call, None

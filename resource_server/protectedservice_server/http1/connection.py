@@ -301,7 +301,13 @@ class ServerConnection(asyncio.Protocol):
             return
         if exchange.received:
             self._next(exchange)
-        elif not exchange.keep_alive and exchange.length != 0:
+            if self._ready and not self.parsing:
+                if self._held:
+                    self.take_body()
+                elif not self._reading:
+                    self._read(True)
+            return
+        if not exchange.keep_alive and exchange.length != 0:
             self._linger()
         if not (self._lingering or self.parsing):
             self.take_body()

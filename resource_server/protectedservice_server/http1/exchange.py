@@ -175,12 +175,12 @@ class Exchange:
     def answer_whole(self, status: int, lines: bytes, body: bytes, *, dated: bool) -> None:
         """A whole answer of another server in one write, to a caller who speaks HTTP/1.1; `finish` is still due.
 
-        `lines` are its headers, with the length and without the last line end.
+        `lines` are its headers, each with the line end before it; its length is among them.
         """
         self.started = True
         date = b"" if dated else b"\r\ndate: %b" % self._connection.ticker.date
         self._connection.write(
-            b"%b%b%b\r\n%b\r\n%b" % (status_line(status), lines, date, self._connection_line(), body)
+            b"%b%b%b\r\n%b\r\n%b" % (status_line(status)[:-2], lines, date, self._connection_line(), body)
         )
 
     def write(self, data: bytes) -> None:

@@ -76,10 +76,10 @@ class Pool(Owner):
             self.ticker.add(self.sweep)
         if self.origin.secure:
             self._check_trust()
-        now = self.ticker.now
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.reusable and now - connection.idle_since <= IDLE_SECONDS:
+        idle, now = self._idle, self.ticker.now
+        while idle:
+            connection = idle.pop()
+            if now - connection.idle_since <= IDLE_SECONDS and connection.reusable:
                 connection.begin(call)
                 return
             connection.end()
