@@ -62,7 +62,7 @@ class AnswerLayout:
         self.pick = pick(passing)
         self.prefixes = tuple([names[at] + b": " for at in passing])
         self.staying = None
-        """What stands before the value of `Connection`, the only line that does not pass. b"": all do; None: another."""
+        """What stands before the value of `Connection`, the only line that does not pass; b"": all do; None: others."""
         if len(passing) == len(names):
             self.staying = b""
         elif len(passing) == len(names) - 1 and self.connection >= 0:
