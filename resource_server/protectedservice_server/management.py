@@ -33,7 +33,7 @@ class Management:
         path = exchange.target.partition(b"?")[0]
         if path == UPSTREAM and self._upstream is not None:
             self._upstream.ask(exchange)
-            return
+            return None
         if path != REVOKED.encode() or self._webhook is None:
             return self._answer(path)
         refusal = self._webhook.refusal(exchange.method, exchange.headers)
