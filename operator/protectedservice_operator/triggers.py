@@ -10,7 +10,7 @@
 | a ProtectedService or ServiceClient that is gone | its ledger entry too |
 | a ledger Secret | its object; the ledger entry itself when that is gone |
 | a namespace | every ProtectedService and ServiceClient in it |
-| anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret |
+| anything | what `related` names besides: the readers of a Secret, the isolating services beside a NetworkPolicy |
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from .cache import Cache, Cached
 from .protected_service import ProtectedService
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
-from .resource import AUTHORIZATION_SERVER, LEDGER, NAMESPACE, OWNERS, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT, Key
+from .resource import (
+    AUTHORIZATION_SERVER,
+    LEDGER,
+    NAMESPACE,
+    NETWORK_POLICY,
+    OWNERS,
+    PROTECTED_SERVICE,
+    SECRET,
+    SERVICE_CLIENT,
+    Key,
+)
 
 Related = Callable[[Cached], Iterable[Key]]
 
@@ -30,6 +40,32 @@ Related = Callable[[Cached], Iterable[Key]]
 def nothing_related(_: Cached) -> Iterable[Key]:
     """For an operator that needs no more than the table above."""
     return ()
+
+
+def related_by_content(cache: Cache) -> Related:
+    """`related` for all that is told by no owner and no label."""
+    secrets, policies = readers_of_secrets(cache), neighbours_of_policies(cache)
+
+    def related(entry: Cached) -> Iterator[Key]:
+        yield from secrets(entry)
+        yield from policies(entry)
+
+    return related
+
+
+def neighbours_of_policies(cache: Cache) -> Related:
+    """`related` for NetworkPolicies of others: the services of the same namespace that isolate their upstream."""
+
+    def related(entry: Cached) -> Iterator[Key]:
+        if entry.kind != NETWORK_POLICY or entry.owner_kind == PROTECTED_SERVICE.kind:
+            return
+        for service in cache.all(PROTECTED_SERVICE):
+            if service.namespace == entry.namespace:
+                parsed = ProtectedService.parse(service.body())
+                if parsed.isolated_upstream is not None:
+                    yield parsed.key
+
+    return related
 
 
 def readers_of_secrets(cache: Cache) -> Related:
