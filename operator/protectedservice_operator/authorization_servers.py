@@ -15,7 +15,8 @@ import logging
 import random
 import time
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -23,9 +24,11 @@ from . import reasons
 from .authorization_server import AuthorizationServer, Endpoints, Rates
 from .authorization_server_status import (
     concerns_services,
+    ending_because,
     exposure,
     find_refusal,
     replacing,
+    says,
     server_condition,
     spelt_capabilities,
 )
@@ -50,7 +53,7 @@ from .registration.kinds import (
 from .registration.limits import Limits
 from .registration.remote import Observe, Remote
 from .registration.token import TokenEndpoint
-from .resource import AUTHORIZATION_SERVER, SECRET, Key, Reference
+from .resource import AUTHORIZATION_SERVER, SECRET, Key, Meta, Reference
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +99,10 @@ class _State:
 
     connection: Connection | None = None
     credential_digest: str | None = None
+    credential: tuple[str, Credential] | None = None  # the last one that could be used, and the object's uid
     ca_bundle: str | None = None  # as read last
     obstacle: Outcome | None = None  # why there is no connection
+    registrations: int = 0  # under way
     refused: Outcome | None = None  # the registration credential was refused
     next_trial: float = 0.0
     failures: int = 0
@@ -212,6 +217,32 @@ class AuthorizationServers:
         state.refused, state.next_trial = outcome, self._clock() + TRIAL_INTERVAL
         self._wake(server.key)
 
+    @contextmanager
+    def registering(self, server: AuthorizationServer) -> Iterator[None]:
+        """While a client is asked for: an AuthorizationServer that is deleted meanwhile waits for what becomes of it.
+
+        Raises AdministratorMustAct when it is being deleted already, which the pass may not have seen.
+        """
+        if self._goes(server):
+            text = f"AuthorizationServer {server.reference} is being deleted: nothing is registered there any more"
+            raise AdministratorMustAct(reasons.SERVER_DELETED, text)
+        state = self._state(server)
+        state.registrations += 1
+        try:
+            yield
+        finally:
+            state.registrations -= 1
+            if self._goes(server):
+                self._wake(server.key)
+
+    def _goes(self, server: AuthorizationServer) -> bool:
+        cached = self._cache.get(AUTHORIZATION_SERVER, server.meta.namespace, server.meta.name)
+        return cached is None or cached.uid != server.meta.uid or Meta.parse(cached.body()).is_going
+
+    def registers(self, server: AuthorizationServer) -> bool:
+        """Whether a client is being asked for at this moment."""
+        return self._state(server).registrations > 0
+
     def claim_trial(self, server: AuthorizationServer) -> None:
         """Before a registration is sent: after a refusal, only one at a time may find out whether that has changed.
 
@@ -238,8 +269,11 @@ class AuthorizationServers:
 
     # --- one pass over an AuthorizationServer ------------------------------------------------------------------------
 
-    async def reconcile(self, key: Key) -> float | None:
-        """Probe, connect, publish. Returns the seconds until the next probe; None when the object is gone."""
+    async def reconcile(self, key: Key, *, ending: Outcome | None = None) -> float | None:
+        """Probe, connect, publish. Returns the seconds until the next probe; None when the object is gone.
+
+        `ending`: what Ready says of one that is being deleted.
+        """
         reference = Reference(key.namespace, key.name)
         cached = self._cache.get(AUTHORIZATION_SERVER, key.namespace, key.name)
         if cached is None or reference.namespace not in self._honoured:
@@ -249,9 +283,12 @@ class AuthorizationServers:
             return None
         server = AuthorizationServer.parse(cached.body())
         state = self._state(server)
-        if state.connection is not None and (held_back := state.connection.remote.breaker.retry_after):
+        told = ending is None or says(server, ending)
+        if told and state.connection is not None and (held_back := state.connection.remote.breaker.retry_after):
             return held_back  # nothing would be sent, so nothing would be learnt
         endpoints, reachable, ready = await self._probe(server, state)
+        if ending is not None:
+            ready = ending_because(ending, ready)
         await self._publish(server, state, endpoints, reachable, ready)
         return self._delay(state)
 
@@ -305,6 +342,8 @@ class AuthorizationServers:
                     state.ca_bundle, fault = trust.certificates(text), None
                 except ValueError as unusable:
                     fault = f"key {source.key} {unusable}"
+            if fault is not None and server.meta.is_going and before is not None:
+                return  # deleted with the same command: what was read before will do until the end
             if fault is not None:
                 raise AdministratorMustAct(reasons.CA_BUNDLE_UNUSABLE, f"{place} {fault}")
         if state.ca_bundle != before:
@@ -314,7 +353,8 @@ class AuthorizationServers:
     async def _credential(self, server: AuthorizationServer, state: _State) -> Credential | None:
         """The registration credential, read live each time: a corrected Secret must not wait for a watch.
 
-        None where there is none that could be used; `state.obstacle` says why, and who waited for one is released.
+        None where there is none that could be used; `state.obstacle` says why, and who waited for one is released. Of
+        an AuthorizationServer that is being deleted, the last one that could be used: its Secret goes with it often.
         """
         secret = None
         if server.credentials_secret is not None:
@@ -323,8 +363,11 @@ class AuthorizationServers:
         try:
             check_credential(server, credential, exists=secret is not None)
         except AdministratorMustAct as unusable:
+            if server.meta.is_going and state.credential is not None and state.credential[0] == server.meta.uid:
+                return state.credential[1]
             state.obstacle = unusable
             return None
+        state.credential = (server.meta.uid, credential)
         if state.obstacle is not None:
             state.obstacle = None
             self._release(state)
@@ -372,7 +415,7 @@ class AuthorizationServers:
 
     def _delay(self, state: _State) -> float:
         if state.failures:
-            return min(FIRST_RETRY * 2.0 ** (state.failures - 1), self._interval) * (0.8 + 0.2 * self._jitter())
+            return min(FIRST_RETRY * 2.0 ** min(state.failures - 1, 20), self._interval) * (0.8 + 0.2 * self._jitter())
         return self._interval * (0.9 + 0.1 * self._jitter())
 
     # --- status ------------------------------------------------------------------------------------------------------
@@ -426,7 +469,9 @@ class AuthorizationServers:
         for condition in conditions:
             before = find_condition(old.get("conditions") or (), condition["type"])
             if before is not None and before["status"] == condition["status"]:
-                continue
+                other_words = condition["type"] == reasons.READY and before["reason"] != condition["reason"]
+                if not (other_words and server.meta.is_going):
+                    continue
             good = "False" if condition["type"] == reasons.ADMIN_API_EXPOSED else "True"
             type_: EventType = "Normal" if condition["status"] == good else "Warning"
             logger.log(

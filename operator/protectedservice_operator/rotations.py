@@ -107,7 +107,8 @@ class Rotations:
         self._servers.claim_trial(server)
         try:
             if step.attempt is None:
-                await self._rotator.begin(meta, metadata, connection, tell, request=step.request)
+                with self._servers.registering(server):
+                    await self._rotator.begin(meta, metadata, connection, tell, request=step.request)
             else:
                 await self._rotator.resume(meta, metadata, connection, tell, attempt=step.attempt, request=step.request)
         except RegistrationRefused as refused:

@@ -8,8 +8,8 @@
 | anything of ours without an owner (pods, a child robbed of its owner), by label | the service of that name |
 | such a Secret | the ServiceClient of that name, too |
 | a ProtectedService or ServiceClient that is gone | its ledger entry too |
-| a ledger Secret | its object; the ledger entry itself when that is gone |
-| a namespace | every ProtectedService and ServiceClient in it |
+| a ledger Secret | its object; the ledger entry itself when that is gone; its AuthorizationServer if that is going |
+| a namespace | every ProtectedService, ServiceClient and AuthorizationServer in it |
 | anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret |
 """
 
@@ -22,7 +22,17 @@ from .cache import Cache, Cached
 from .protected_service import ProtectedService
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
-from .resource import AUTHORIZATION_SERVER, LEDGER, NAMESPACE, OWNERS, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT, Key
+from .resource import (
+    AUTHORIZATION_SERVER,
+    LEDGER,
+    NAMESPACE,
+    OWNERS,
+    PROTECTED_SERVICE,
+    SECRET,
+    SERVICE_CLIENT,
+    Key,
+    Reference,
+)
 
 Related = Callable[[Cached], Iterable[Key]]
 
@@ -84,12 +94,12 @@ class Triggers:
                 for caller in self._cache.callers_of(entry.namespace, entry.name):
                     yield Key(SERVICE_CLIENT.kind, caller.namespace, caller.name)
         elif entry.kind == NAMESPACE:
-            for kind in OWNERS.values():
+            for kind in (*OWNERS.values(), AUTHORIZATION_SERVER):
                 for object_ in self._cache.all(kind):
                     if object_.namespace == entry.name:
                         yield Key(kind.kind, object_.namespace, object_.name)
         elif self._is_ledger(entry):
-            yield self._ledger_key(entry)
+            yield from self._ledger_keys(entry)
         elif (owner := OWNERS.get(entry.owner_kind or "")) is not None and entry.owner_name:
             yield Key(owner.kind, entry.namespace, entry.owner_name)
         elif entry.service:
@@ -112,8 +122,11 @@ class Triggers:
             and entry.name.startswith(SECRET_PREFIX)
         )
 
-    def _ledger_key(self, entry: Cached) -> Key:
-        """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more."""
+    def _ledger_keys(self, entry: Cached) -> Iterator[Key]:
+        """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more.
+
+        And the AuthorizationServer that is being deleted, and waits for the client.
+        """
         ledger = Key(LEDGER, entry.namespace, entry.name)
         text = (entry.body()["metadata"].get("annotations") or {}).get(LEDGER_ANNOTATION, "")
         try:
@@ -122,9 +135,15 @@ class Triggers:
                 OWNERS.get(record.get("owner_kind", PROTECTED_SERVICE.kind)),
                 (record["owner_namespace"], record["owner_name"]),
             )
+            home = Reference.parse(record["server"])
         except (ValueError, KeyError, TypeError, AttributeError):
-            return ledger
+            yield ledger
+            return
+        server = self._cache.get(AUTHORIZATION_SERVER, home.namespace, home.name)
+        if server is not None and server.body()["metadata"].get("deletionTimestamp"):
+            yield Key(AUTHORIZATION_SERVER.kind, home.namespace, home.name)
         owner = self._cache.get(kind, *place) if kind is not None else None
         if kind is None or owner is None or owner.uid != entry.name.removeprefix(SECRET_PREFIX):
-            return ledger
-        return Key(kind.kind, *place)
+            yield ledger
+        else:
+            yield Key(kind.kind, *place)

@@ -188,10 +188,13 @@ async def test_a_server_that_is_away_keeps_the_client_until_it_answers() -> None
 
 async def test_an_authorization_server_that_is_missing_is_no_withdrawal() -> None:
     world = await ready()
-    world.cluster.remove(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    place = (AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    world.cluster.edit(*place, lambda body: body["metadata"].update(finalizers=[]))  # by hand, so that it waits no more
+    world.cluster.remove(*place)
     await world.later(60 * MINUTE)
 
     assert len(world.server.clients) == 1
+    assert world.condition("orders", "Ready") == ("False", "AuthorizationServerDeleted")
 
 
 async def test_a_service_deleted_meanwhile_is_released_with_its_client() -> None:
