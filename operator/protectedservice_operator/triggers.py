@@ -31,7 +31,6 @@ from .resource import (
     SECRET,
     SERVICE_CLIENT,
     Key,
-    Reference,
 )
 
 Related = Callable[[Cached], Iterable[Key]]
@@ -135,15 +134,18 @@ class Triggers:
                 OWNERS.get(record.get("owner_kind", PROTECTED_SERVICE.kind)),
                 (record["owner_namespace"], record["owner_name"]),
             )
-            home = Reference.parse(record["server"])
         except (ValueError, KeyError, TypeError, AttributeError):
             yield ledger
             return
-        server = self._cache.get(AUTHORIZATION_SERVER, home.namespace, home.name)
-        if server is not None and server.body()["metadata"].get("deletionTimestamp"):
-            yield Key(AUTHORIZATION_SERVER.kind, home.namespace, home.name)
+        yield from self._waiting_server(record.get("server"))
         owner = self._cache.get(kind, *place) if kind is not None else None
         if kind is None or owner is None or owner.uid != entry.name.removeprefix(SECRET_PREFIX):
             yield ledger
         else:
             yield Key(kind.kind, *place)
+
+    def _waiting_server(self, place: object) -> Iterator[Key]:
+        namespace, _, name = str(place).partition("/")
+        server = self._cache.get(AUTHORIZATION_SERVER, namespace, name)
+        if server is not None and server.body()["metadata"].get("deletionTimestamp"):
+            yield Key(AUTHORIZATION_SERVER.kind, namespace, name)
