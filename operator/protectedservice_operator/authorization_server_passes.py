@@ -20,7 +20,7 @@ from . import plan_withdrawal, reasons
 from .authorization_server import AuthorizationServer
 from .census import Census
 from .conditions import seconds, timestamp
-from .errors import AdministratorMustAct, Conflict, NotFound
+from .errors import AdministratorMustAct, Conflict, NotFound, Rejected, foreign_text
 from .observed import ObservedClient, is_repeatable
 from .passes import Parts
 from .registration.deregistrar import Deregistrar
@@ -61,9 +61,13 @@ class AuthorizationServerPasses:
             return await self._servers.reconcile(key)
         if not server.meta.is_going:
             if not held:
-                await self._set_held(server, True)
+                await self._hold(server)
             return await self._servers.reconcile(key)
-        return await self._end(server, key, held=held)
+        try:
+            return await self._end(server, key, held=held)
+        except Rejected as rejected:
+            text = f"AuthorizationServer {reference} cannot be released: {foreign_text(rejected.message)}"
+            raise AdministratorMustAct(reasons.REJECTED_BY_CLUSTER, text) from rejected
 
     def _holds(self, server: AuthorizationServer) -> bool:
         """Whether it may be made to wait: the operator honours it, and will be there to let it go.
@@ -75,6 +79,18 @@ class AuthorizationServerPasses:
         home = self._cache.get(NAMESPACE, None, self._namespace)
         ends = home is not None and bool(home.body()["metadata"].get("deletionTimestamp"))
         return not (ends and server.meta.namespace == self._namespace)
+
+    async def _hold(self, server: AuthorizationServer) -> None:
+        """A right that is missing (an older ClusterRole) costs the order of a deletion, not the services."""
+        try:
+            await self._set_held(server, True)
+        except Rejected as rejected:
+            text = (
+                "cannot be held while it has clients, so that its deletion would leave them behind: "
+                f"{foreign_text(rejected.message)}"
+            )
+            logger.warning("AuthorizationServer %s: %s", server.reference, text)
+            await self._events.about(AUTHORIZATION_SERVER, server.meta)("Warning", reasons.REJECTED_BY_CLUSTER, text)
 
     async def _set_held(self, server: AuthorizationServer, held: bool) -> None:
         meta = server.meta
@@ -152,8 +168,8 @@ class AuthorizationServerPasses:
         if left:
             named = ", ".join(islice(left, NAMED)) + (f" and {len(left) - NAMED} more" if len(left) > NAMED else "")
             text = (
-                f"Released at the deletion deadline; {len(left)} clients are still registered ({named}): they go when "
-                "an AuthorizationServer of this name and issuer is there again; see `protectedservice-operator orphans`"
+                f"Released at the deletion deadline with clients still registered ({named}): they go when an "
+                "AuthorizationServer of this name and issuer is there again; see `protectedservice-operator orphans`"
             )
             logger.warning("AuthorizationServer %s: %s", server.reference, text)
             await self._events.about(AUTHORIZATION_SERVER, server.meta)("Warning", reasons.CLIENT_ORPHANED, text)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from protectedservice_operator import orphans_command
+from protectedservice_operator.errors import Rejected
 from protectedservice_operator.registration.ledger import State
 from protectedservice_operator.resource import (
     AUTHORIZATION_SERVER,
@@ -115,6 +116,23 @@ async def test_it_goes_only_after_the_last_of_its_clients() -> None:
 
     assert world.server.clients == {}
     assert not lies_there(world)
+
+
+async def test_where_the_right_to_hold_it_is_missing_services_work_and_an_event_says_so() -> None:
+    world = make()
+    plain = world.cluster.before_effect
+
+    def forbid(write: Write) -> None:
+        if write.kind is AUTHORIZATION_SERVER and write.subresource is None:
+            raise Rejected(403, "authorizationservers is forbidden")
+        plain(write)
+
+    world.cluster.before_effect = forbid
+    world.add(protected_service("orders"))
+    await world.settle()
+
+    assert world.condition("orders", "Ready") == ("True", "Ready")
+    assert any(reason == "RejectedByCluster" and "cannot be held" in text for reason, text in world.events())
 
 
 async def test_one_without_clients_goes_at_once_and_is_asked_for_nothing() -> None:
