@@ -10,7 +10,8 @@ import logging
 from dataclasses import replace
 
 from . import reasons, steps
-from .authorization_servers import AuthorizationServers, Connection
+from .authorization_server_connection import Connection
+from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .cluster_api import ClusterApi

@@ -10,7 +10,8 @@ from functools import partial
 
 from . import reasons, steps
 from .authorization_server import AuthorizationServer
-from .authorization_servers import AuthorizationServers, Connection
+from .authorization_server_connection import Connection
+from .authorization_servers import AuthorizationServers
 from .client_checks import ClientChecks
 from .errors import AdministratorMustAct, ServerUnavailable
 from .events import Tell
