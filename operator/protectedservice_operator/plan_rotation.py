@@ -91,6 +91,8 @@ def _rotation_due(observed: Observed, settings: Settings, now: float) -> Step | 
         return None
     if observed.unreachable is not None or observed.refused is not None or observed.service.brings_credentials:
         return None  # whoever brings credentials rotates them
+    if observed.server is None or observed.server.meta.is_going:
+        return None  # one that is under way goes on
     request = observed.service.rotation_request
     asked = request is not None and request != record.rotation_request
     planned = next_rotation(observed)

@@ -52,6 +52,7 @@ NOT_PROBED: Final = "AuthorizationServerNotProbed"
 
 # The author of the ProtectedService must edit it.
 SERVER_NOT_FOUND: Final = "AuthorizationServerNotFound"  # name one that exists, or ask for a default
+SERVER_DELETED: Final = "AuthorizationServerDeleted"  # it was there: have it made anew, or move to another one
 NO_DEFAULT_SERVER: Final = "NoDefaultAuthorizationServer"  # set authorizationServerRef
 NOT_ALLOWED: Final = "NotAllowed"  # ask the AuthorizationServer's owner to allow this namespace
 SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"  # ask for other scopes, or its owner to extend spec.allowedScopes

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import manifests, plan, plan_rotation, status, steps
 from . import trials as trials_of_upstreams
+from .authorization_server_passes import AuthorizationServerPasses
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
@@ -27,7 +28,7 @@ from .events import Recorder
 from .gather import Gatherer
 from .isolation import Isolated
 from .metrics import Metrics
-from .observed import Observed, Settings
+from .observed import Observed, ObservedClient, Settings
 from .passes import Parts, Passes
 from .pod_certificate import pinned
 from .protected_service import ProtectedService
@@ -104,6 +105,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         parts = Parts(cluster, cache, servers, events, gatherer, clients, children, settings, namespace, wake, wall)
         super().__init__(parts)
         self._service_clients = ServiceClients(parts)
+        self._server_passes = AuthorizationServerPasses(parts, Deregistrar(entries), self._observed)
         self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -112,7 +114,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
         if key.kind == AUTHORIZATION_SERVER.kind:
-            return await self._servers.reconcile(key)
+            return await self._server_passes.one(key)
         if key.kind == SERVICE_CLIENT.kind:
             return await self._service_clients.reconcile(key)
         if key.kind == LEDGER:
@@ -247,6 +249,14 @@ class Reconcile(Passes[ProtectedService, Observed]):
                 management_port=manifests.MANAGEMENT_PORT,
             )
         )
+
+    def _observed(self, key: Key) -> ObservedClient | None:
+        """What there is to know about the client of an object of either kind."""
+        if key.kind == SERVICE_CLIENT.kind:
+            caller = self._service_clients.find(key)
+            return self._service_clients.observe(caller) if caller is not None else None
+        service = self.find(key)
+        return self.observe(service) if service is not None else None
 
     # --- small things ------------------------------------------------------------------------------------------------
 

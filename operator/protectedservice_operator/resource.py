@@ -9,6 +9,7 @@ from typing import Any, Final
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
+SERVER_FINALIZER: Final = f"{GROUP}/clients"  # of an AuthorizationServer: of all the clients that live there
 FIELD_MANAGER: Final = "protectedservice-operator"
 REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
@@ -135,6 +136,11 @@ class Meta:
     created: str
     finalizers: tuple[str, ...]
     deletion_timestamp: str | None
+
+    @property
+    def is_going(self) -> bool:
+        """Whether the object is being deleted."""
+        return self.deletion_timestamp is not None
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Meta:

@@ -10,7 +10,8 @@ from functools import partial
 
 from . import reasons, steps
 from .authorization_server import AuthorizationServer
-from .authorization_servers import AuthorizationServers, Connection
+from .authorization_server_connection import Connection
+from .authorization_servers import AuthorizationServers
 from .client_checks import ClientChecks
 from .errors import AdministratorMustAct, ServerUnavailable
 from .events import Tell
@@ -107,7 +108,8 @@ class Rotations:
         self._servers.claim_trial(server)
         try:
             if step.attempt is None:
-                await self._rotator.begin(meta, metadata, connection, tell, request=step.request)
+                with self._servers.registering(server):
+                    await self._rotator.begin(meta, metadata, connection, tell, request=step.request)
             else:
                 await self._rotator.resume(meta, metadata, connection, tell, attempt=step.attempt, request=step.request)
         except RegistrationRefused as refused:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import plan_rotation, reasons
+from . import plan_rotation, plan_withdrawal, reasons
 from .conditions import Condition, find_condition, merge_conditions, seconds, timestamp
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
 from .isolation import Fault, Finding, Trial
@@ -132,6 +132,8 @@ Told = tuple[str, str, str]  # status, reason, message
 # Reasons that hold for a suspended service, too: none of them waits for anything that we would do.
 _STANDING: Final = frozenset(
     {
+        reasons.SERVER_DELETED,
+        reasons.SERVER_NOT_FOUND,
         reasons.UNREACHABLE,
         reasons.NOT_PROBED,
         reasons.SCALED_TO_ZERO,
@@ -151,6 +153,8 @@ def _suspended(status_: str, reason: str, message: str) -> Told:
 
 def server_told(observed: ObservedClient, meanwhile: str = "") -> Told:
     """AuthorizationServerReady; `meanwhile`: what holds while the server is away."""
+    if (gone := plan_withdrawal.server_gone(observed)) is not None:
+        return "False", gone.reason, gone.message
     if observed.unreachable is not None:
         return "False", observed.unreachable.reason, observed.unreachable.message + meanwhile
     return "True", reasons.REACHABLE_NOW, f"AuthorizationServer {observed.reference} answers"
