@@ -59,7 +59,8 @@ UNUSUAL = {
     "205 with a length": b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n",
     "304 with a length": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\n\r\n",
     "a status beyond all": b"HTTP/1.1 600 Odd\r\nContent-Length: 0\r\n\r\n",
-    "an empty line behind it, as long as missing spaces": b"HTTP/1.1 200 OK\r\nA:1\r\nContent-Length:5\r\n\r\nhello\r\n",
+    "an empty line behind it, as long as missing spaces": b"HTTP/1.1 200 OK\r\nA:1\r\nContent-Length:5\r\n\r\n"
+    b"hello\r\n",
     "a header twice, as long as missing spaces": b"HTTP/1.1 200 OK\r\nA: 1\r\nA: 2\r\n"
     + b"".join(b"X-%d:y\r\n" % number for number in range(6))
     + b"Content-Length: 5\r\n\r\nhello",

