@@ -1,9 +1,9 @@
 """Pure builders of the children of a ProtectedService: one function per kind, a fresh dict each time.
 
-The children's names never change (protected_service.py); their selectors are two labels of ours and never anybody else's: what
-users add to labels and annotations stands beside ours, which win. Every
-child carries the controller ownerReference, so that the garbage collector removes it with its service, and the
-annotation `protectedservice.dev/desired-hash`, so that an unchanged child costs no call.
+The children's names never change (protected_service.py); their selectors are two labels of ours and never anybody
+else's: what users add to labels and annotations stands beside ours, which win. Every child carries the controller
+ownerReference, so that the garbage collector removes it with its service, and the annotation
+`protectedservice.dev/desired-hash`, so that an unchanged child costs no call.
 """
 
 from __future__ import annotations
