@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import manifests, plan, plan_rotation, status, steps
+from . import manifests, plan, status, steps
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
@@ -69,13 +69,13 @@ class Reconcile(Passes[ProtectedService, Observed]):
     ) -> None:
         self._verifier, self._entries, self._sweep = verifier, entries, sweep
         brought = BroughtCredentials(cluster, cache, namespace)
-        self._checks = checks or ClientChecks(clock=clock)
-        gatherer = Gatherer(cache, servers, verifier, brought, self._checks, settings, namespace)
+        checks = checks or ClientChecks(clock=clock)
+        gatherer = Gatherer(cache, servers, verifier, brought, checks, settings, namespace)
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
         rotator = Rotator(entries)
-        self._rotations = Rotations(servers, rotator, Inspector(entries), self._checks, settings, metrics=metrics)
+        rotations = Rotations(servers, rotator, Inspector(entries), checks, settings, metrics=metrics)
         clients = Clients(
             cluster,
             cache,
@@ -92,7 +92,21 @@ class Reconcile(Passes[ProtectedService, Observed]):
             metrics=metrics,
         )
         self._brought = brought
-        parts = Parts(cluster, cache, servers, events, gatherer, clients, children, settings, namespace, wake, wall)
+        parts = Parts(
+            cluster,
+            cache,
+            servers,
+            events,
+            gatherer,
+            clients,
+            rotations,
+            checks,
+            children,
+            settings,
+            namespace,
+            wake,
+            wall,
+        )
         super().__init__(parts)
         self._service_clients = ServiceClients(parts)
         self._uids: dict[Key, str] = {}
@@ -145,32 +159,16 @@ class Reconcile(Passes[ProtectedService, Observed]):
         return status.status(observed, self._settings, settled, self._wall())
 
     def next_look(self, observed: Observed) -> float | None:
-        """When its next proof, the next look at its client or a rotation is due."""
-        uid = observed.service.meta.uid
+        """When its next proof is due, too."""
         if observed.service.meta.deletion_timestamp is not None:
             return None
-        check = self._checks.due_in(uid)
-        times = (
-            self._verifier.next_due(uid),
-            plan_rotation.due_in(observed, self._wall()),
-            check if check > 0 else None,  # overdue: something is in its way, whose change is told
-        )
+        times = (self._verifier.next_due(observed.service.meta.uid), super().next_look(observed))
         return min((time for time in times if time is not None), default=None)
 
     async def act_alone(self, step: steps.Step, observed: Observed) -> None:
         """The effects on its workload."""
         tell = self._events.about(observed.service.kind, observed.service.meta)
         match step:
-            case (
-                steps.CheckClient()
-                | steps.Rotate()
-                | steps.GiveUpRotation()
-                | steps.Hold()
-                | steps.TakeOver()
-                | steps.RollBack()
-                | steps.EndSecond()
-            ):
-                await self._rotations.act(step, observed, tell)
             case steps.Apply():
                 await self._children.apply(step, observed, tell)
             case steps.Evict():
