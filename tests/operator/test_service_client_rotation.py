@@ -216,7 +216,7 @@ async def test_an_overlap_that_is_edited_counts_from_the_same_beginning(changed:
 
 
 async def test_an_overlap_that_is_cut_to_nothing_when_it_is_half_over_ends_at_once() -> None:
-    world, old, new = await overlapping()
+    world, _, new = await overlapping()
     await world.later(HOUR / 2)
     edit(world, rotation={"overlap": "0s"})
     await world.settle()
