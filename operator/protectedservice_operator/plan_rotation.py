@@ -107,6 +107,8 @@ def _second_outdated(observed: ObservedClient, settings: Settings, role: Role) -
     second = record.second
     if second.deletion_started is not None or not _is_allowed(observed, settings):
         return None
+    if plan_brought.obstacle(observed, settings) is not None:
+        return None  # the server registers nobody by now, and changes nobody either
     metadata = wanted_metadata(observed, settings, second.tag_attempt)
     too_much = holds_too_much(second, metadata)
     if second.intent is None:
@@ -221,6 +223,5 @@ def _is_allowed(observed: ObservedClient, settings: Settings) -> bool:
         and server.meta.namespace in settings.honoured_namespaces
         and server.allows(namespace, observed.namespace_labels)
         and not observed.barred
-        and plan_brought.obstacle(observed, settings) is None
         and not server_changed(observed)
     )
