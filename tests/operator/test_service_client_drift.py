@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from protectedservice_operator.client_checks import ClientChecks
 from protectedservice_operator.registration.ledger import State
 from protectedservice_operator.resource import EVENT, SERVICE_CLIENT, Key
 
@@ -89,7 +88,8 @@ async def test_a_restart_spreads_the_looks_at_many_callers_evenly_over_the_comin
         world.add(service_client(f"shop-{number}", scopes=["read"]))
     await world.later(61)
     draws = iter([(number + 0.5) / 20 for number in range(20)])
-    restarted_with(world, ClientChecks(clock=lambda: world.now, jitter=lambda: next(draws, 0.5)))
+    world.look_jitter = lambda: next(draws, 0.5)
+    world.restart()
     await world.settle()
     counts = []
     for _ in range(4):
@@ -98,15 +98,6 @@ async def test_a_restart_spreads_the_looks_at_many_callers_evenly_over_the_comin
         counts.append(world.server.count(Operation.READ) - before)
 
     assert counts == [5, 5, 5, 5]
-
-
-def restarted_with(world: World, checks: ClientChecks) -> None:
-    """A process whose looks fall due when these say."""
-    world.restart()
-    gatherer: Any = world.reconcile._gatherer
-    callers: Any = world.reconcile._service_clients
-    for part in (gatherer, callers, callers._rotations, world.reconcile):
-        part._checks = checks
 
 
 @pytest.mark.parametrize("kind", KINDS)
