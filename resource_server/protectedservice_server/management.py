@@ -23,18 +23,16 @@ class Management:
         self._webhook = webhook
         self.ready = False
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: Exchange) -> Answer | None:
         """One request."""
         path = exchange.target.partition(b"?")[0]
         if path != REVOKED.encode() or self._webhook is None:
-            exchange.answer(self._answer(path))
-            return
+            return self._answer(path)
         refusal = self._webhook.refusal(exchange.method, exchange.headers)
-        if refusal is not None:
-            exchange.answer(refusal)
-        else:
+        if refusal is None:
             exchange.watch(_Body(exchange, self._webhook.answer))
             exchange.accept_body()
+        return refusal
 
     def _answer(self, path: bytes) -> Answer:
         if path == b"/healthz":

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..bearer import Header
+from .answers import WholeAnswers
 from .client import Call, ClientConnection, Failure, Head, Owner
 from .ticker import Ticker
 
@@ -61,6 +62,7 @@ class Pool(Owner):
     connect_seconds: float = 30.0
     refused: Callable[[Address], str | None] = lambda address: None
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    answers: WholeAnswers = field(default_factory=WholeAnswers)
     _idle: list[ClientConnection] = field(default_factory=list)
     _all: set[ClientConnection] = field(default_factory=set)
     _dialling: dict[Call, asyncio.Task[None]] = field(default_factory=dict)
@@ -74,10 +76,10 @@ class Pool(Owner):
             self.ticker.add(self.sweep)
         if self.origin.secure:
             self._check_trust()
-        now = self.ticker.now
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.reusable and now - connection.idle_since <= IDLE_SECONDS:
+        idle, now = self._idle, self.ticker.now
+        while idle:
+            connection = idle.pop()
+            if now - connection.idle_since <= IDLE_SECONDS and connection.reusable:
                 connection.begin(call)
                 return
             connection.end()
