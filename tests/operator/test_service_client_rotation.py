@@ -215,6 +215,23 @@ async def test_an_overlap_that_is_edited_counts_from_the_same_beginning(changed:
     assert old not in world.server.clients
 
 
+async def test_an_overlap_that_is_cut_short_leaves_kubelets_the_time_that_they_need() -> None:
+    world = await calling(overlap="100s")
+    world.server.token_lifetime = 5
+    old = in_use(world)
+    ask(world)
+    await world.settle()
+    for overlap in ("1h", "0s", "10s"):
+        edit(world, rotation={"overlap": overlap})
+        await world.settle()
+
+    assert caller(world)["status"]["previousClient"]["keptUntil"] == timestamp(START + 120)
+    await world.later(115)
+    assert old in world.server.clients
+    await world.later(10)
+    assert old not in world.server.clients
+
+
 async def test_an_overlap_that_is_cut_to_nothing_when_it_is_half_over_ends_at_once() -> None:
     world, _, new = await overlapping()
     await world.later(HOUR / 2)

@@ -131,6 +131,7 @@ class Second(BaseModel):
     metadata_digest: str | None = None
     audiences: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    held: float | None = None  # seconds since the epoch: when its wait began
     due: float | None = None  # seconds since the epoch: when its wait ends; None: the wait has not begun
     overlap: float = 0.0  # seconds: the part of that wait in which tokens may still be made with its credentials
     intent: Intent | None = None  # an open update: what the PUT sends

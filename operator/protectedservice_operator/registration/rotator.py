@@ -107,18 +107,15 @@ class Rotator:
 
     async def hold(self, owner: Meta, least: float, overlap: float) -> None:
         """Begin the second client's wait: until no token can live that its credentials get within `overlap` seconds
-        from now, at least `least` seconds. Of one that waits already, `overlap` alone is changed.
+        from its beginning, at least `least` seconds. A wait that has begun is reckoned anew from the same beginning.
         """
         entry, version = await self._read(owner, State.REGISTERED)
         second, lifetime = entry.record.second, entry.record.token_lifetime
         if second is None or (second.due is not None and second.overlap == overlap):
             raise moved(owner)
-        if second.due is None:
-            wait = max(overlap + (UNKNOWN_LIFETIME if lifetime is None else lifetime), least)
-            due = self._entries.wall() + wait
-        else:
-            due = second.due + overlap - second.overlap
-        waiting = second.model_copy(update={"due": due, "overlap": overlap})
+        began = self._entries.wall() if second.held is None else second.held
+        wait = max(overlap + (UNKNOWN_LIFETIME if lifetime is None else lifetime), least)
+        waiting = second.model_copy(update={"held": began, "due": began + wait, "overlap": overlap})
         await self._entries.write(entry.with_record(second=waiting), version)
 
     async def take_over(self, owner: Meta, metadata: ClientMetadata, connection: Connection, tell: Tell) -> None:
@@ -267,6 +264,7 @@ def exchanged(entry: Entry, role: Role) -> Entry:
             "metadata_digest": record.metadata_digest,
             "audiences": record.audiences,
             "scopes": record.scopes,
+            "held": None,
             "due": None,
             "overlap": 0.0,
             "intent": None,

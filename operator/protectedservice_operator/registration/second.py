@@ -128,7 +128,7 @@ class SecondClients:
         demoted = _with_second(entry, role=Role.SURPLUS)
         if second.role is Role.OLD:
             await self._entries.store(demoted.with_record(rotated=now), version)
-            text = f"Client {second.client_id}, which {record.client_id} has replaced, is deleted before its time"
+            text = f"Client {second.client_id}, which {record.client_id} has replaced, goes before its time"
             await tell("Warning", reasons.OVERLAP_CUT_SHORT, f"{text}: {message}")
             return
         # The request counts as served when the client was made: it is asked for anew.
