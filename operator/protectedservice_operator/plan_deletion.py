@@ -210,6 +210,7 @@ def seconds_until_release(observed: ObservedClient, settings: Settings, now: flo
 
 # How a client is ended, whatever becomes of its object.
 CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
+    _rotation_lost,
     _intent_without_client,
     _no_client_was_made,
     _deletion_not_started,

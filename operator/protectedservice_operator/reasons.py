@@ -109,6 +109,7 @@ CLIENT_DRIFT_REPAIRED: Final = "ClientDriftRepaired"  # somebody changed the cli
 CLIENT_LOST: Final = "ClientLost"  # somebody deleted the client at the server: a new one is registered
 ROTATION_STARTED: Final = "RotationStarted"
 ROTATED: Final = "Rotated"
+OVERLAP_CUT_SHORT: Final = "OverlapCutShort"  # an old client had what it may not have any more: who uses it must follow
 CLIENT_DELETED: Final = "ClientDeleted"
 CLIENT_RETAINED: Final = "ClientRetained"  # its object is gone; client and Secret stay (deletionPolicy Retain)
 CLIENT_ORPHANED: Final = "ClientOrphaned"  # released without a deletion; the ledger entry remembers it

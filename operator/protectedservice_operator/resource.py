@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -169,3 +170,9 @@ class Bundle:
     def parse(cls, spec: Mapping[str, Any]) -> Bundle:
         kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
         return cls(kind, source["name"], source["key"])
+
+
+def rotation_request(body: Mapping[str, Any]) -> str | None:
+    """What asks for a rotation. The annotation may be of any length, and counts only as another one than before."""
+    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
+    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None
