@@ -60,6 +60,10 @@ class Proxy:
         self.pool = Pool(origin, ticker, upstream.timeout, refused, trust.context)
         self.requests = Requests(identity, origin.authority)
 
+    async def reach(self) -> None:
+        """Connect to the upstream and part again. Raises OSError."""
+        await self.pool.reach()
+
     async def close(self) -> None:
         """Close the connections to the upstream."""
         await self.pool.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
@@ -99,6 +99,11 @@ class Service:
     def forget(self, token: str) -> None:
         """Use nothing of what is known of this token (see `Verifier.forget`)."""
         self._verifier.forget(token)
+
+    @property
+    def reach(self) -> Callable[[], Awaitable[None]] | None:
+        """Connects to the upstream and parts again (`Proxy.reach`); None where there is no upstream."""
+        return None if self._proxy is None else self._proxy.reach
 
     def refused(self) -> None:
         """Count a request that was no valid HTTP."""

@@ -93,6 +93,14 @@ class Pool(Owner):
         elif (dialling := self._dialling.pop(call, None)) is not None:
             dialling.cancel()
 
+    async def reach(self) -> None:
+        """Connect by TCP and part again; nothing is sent.
+
+        Raises:
+            OSError: nobody takes the connection.
+        """
+        (await self._connect(None)).end()
+
     async def close(self) -> None:
         """End all connections. Calls under way are forgotten."""
         self.ticker.remove(self.sweep)
@@ -143,7 +151,7 @@ class Pool(Owner):
     async def _dial(self, call: Call) -> None:
         try:
             async with asyncio.timeout(self.connect_seconds):
-                connection = await self._connect()
+                connection = await self._connect(self._trusted if self.origin.secure else None)
         except TimeoutError:
             failure = Failure.SLOW
         except ssl.SSLError:
@@ -160,8 +168,8 @@ class Pool(Owner):
         del self._dialling[call]
         call.failed(failure)
 
-    async def _connect(self) -> ClientConnection:
-        """A connection to the first address that takes one.
+    async def _connect(self, context: ssl.SSLContext | None) -> ClientConnection:
+        """A connection to the first address that takes one, by TLS of this context where there is one.
 
         Raises:
             OSError: to none.
@@ -183,8 +191,8 @@ class Pool(Owner):
                         lambda: ClientConnection(self),
                         str(place[0]),
                         int(place[1]),
-                        ssl=self._trusted if origin.secure else None,
-                        server_hostname=origin.server_name if origin.secure else None,
+                        ssl=context,
+                        server_hostname=origin.server_name if context is not None else None,
                     )
             except ssl.SSLError:
                 raise
