@@ -8,7 +8,8 @@ prerequisites and returns a `Step` to take, a `Blocked` that says who must act, 
 
 What to do for one that is being deleted stands in `plan_deletion.py`, for another client in the place of the one in use
 in `plan_rotation.py`, for one whose AuthorizationServer serves it no more in `plan_withdrawal.py`, for one that brings
-its credentials in `plan_brought.py`, for one that takes over a client that is there in `plan_adoption.py`.
+its credentials in `plan_brought.py`, for one that adopts a client in `plan_adoption.py`, for one whose upstream is to
+be isolated in `plan_isolation.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from . import plan_adoption, plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons
+from . import plan_adoption, plan_brought, plan_deletion, plan_isolation, plan_rotation, plan_withdrawal, reasons
 from .conditions import find_condition
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
@@ -120,9 +121,10 @@ def server_unresolved(observed: ObservedClient, settings: Settings, now: float) 
             f"{', '.join(sorted(settings.honoured_namespaces))}; refer to one there"
         )
         return Blocked(phase, UserMustEdit(reasons.NOT_ALLOWED, text))
+    if (gone := plan_withdrawal.server_gone(observed)) is not None:
+        return Blocked(phase, gone)
     if observed.server is None:
-        text = f"AuthorizationServer {reference} does not exist; create it, or refer to another one"
-        return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
+        raise TypeError("an AuthorizationServer that is neither there nor gone")
     if not observed.server.allows(observed.service.meta.namespace, observed.namespace_labels):
         text = (
             f"AuthorizationServer {reference} does not allow namespace {observed.service.meta.namespace}; "
@@ -359,6 +361,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _projection_differs,
     _child_unwanted,
     _workload_differs,
+    *plan_isolation.CHECKS,
     _old_policy_unused,
     _proof_missing,
     *plan_rotation.AFTER_PROOF,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from .resource import ANNOTATION_ROTATE, CLIENT_ID, CLIENT_SECRET, PROTECTED_SERVICE, Bundle, Key, Kind, Meta, Reference
+from .resource import CLIENT_ID, CLIENT_SECRET, PROTECTED_SERVICE, Bundle, Key, Kind, Meta, Reference, rotation_request
 from .tenancy import Namespaces
 from .workload import Workload
 
@@ -37,6 +36,7 @@ class Upstream:
     forward_token: bool
     identity_headers: Mapping[str, Any] | None  # as in spec
     tls: UpstreamTLS | None
+    isolate: bool
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any]) -> Upstream:
@@ -49,6 +49,7 @@ class Upstream:
             forward_token=spec["forwardToken"],
             identity_headers=spec.get("identityHeaders"),
             tls=UpstreamTLS.parse(spec["tls"]) if "tls" in spec else None,
+            isolate=spec.get("isolate", False),
         )
 
     def url_from(self, namespace: str) -> str:
@@ -163,7 +164,7 @@ class ProtectedService:
             brings_credentials=not credentials.get("create", True),
             retains_client=_deletion_policy(client) == "Retain",
             rotation_interval=(client.get("rotation") or {}).get("interval"),
-            rotation_request=_rotation_request(body),
+            rotation_request=rotation_request(body),
             allowed_clients=Namespaces.parse(spec["allowedClients"]),
             replicas=workload["replicas"],
             resources=workload["resources"],
@@ -201,6 +202,16 @@ class ProtectedService:
         return self.allowed_clients.admit(namespace, labels, self.meta.namespace)
 
     @property
+    def rotation_overlap(self) -> str:
+        """None: the old client is needed until the pods are known to work with the new one."""
+        return "0s"
+
+    @property
+    def introspects(self) -> bool:
+        """Its pods ask about the callers' tokens with its client."""
+        return True
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing of it may be changed: suspended, and not being deleted."""
         return self.suspend and self.meta.deletion_timestamp is None
@@ -209,6 +220,11 @@ class ProtectedService:
     def scaled_to_zero(self) -> bool:
         """Whether no pod is wanted."""
         return self.replicas == 0 and self.workload.autoscaling is None
+
+    @property
+    def isolated_upstream(self) -> str | None:
+        """The Service whose pods the resource server alone is to reach; None: whoever can reach them may."""
+        return self.upstream.service if self.upstream is not None and self.upstream.isolate else None
 
     @property
     def serves_stale(self) -> bool:
@@ -243,9 +259,3 @@ def _deletion_policy(client: Mapping[str, Any]) -> str:
     """Of an adopted client its own counts: that of `client` has a default, which says nothing about it."""
     policy: str = client["adopt"]["deletionPolicy"] if "adopt" in client else client.get("deletionPolicy", "Delete")
     return policy
-
-
-def _rotation_request(body: Mapping[str, Any]) -> str | None:
-    """The annotation may be of any length, and is of interest only as another one than before."""
-    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
-    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None

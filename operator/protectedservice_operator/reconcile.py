@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import manifests, plan, plan_rotation, status, steps
+from . import manifests, plan, status, steps
+from . import trials as trials_of_upstreams
 from .adoptions import Adoptions
+from .authorization_server_passes import AuthorizationServerPasses
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
@@ -25,8 +27,9 @@ from .conditions import duration_seconds
 from .errors import Outcome
 from .events import Recorder
 from .gather import Gatherer
+from .isolation import Isolated
 from .metrics import Metrics
-from .observed import Observed, Settings
+from .observed import Observed, ObservedClient, Settings
 from .passes import Parts, Passes
 from .pod_certificate import pinned
 from .protected_service import ProtectedService
@@ -42,6 +45,8 @@ from .resource import AUTHORIZATION_SERVER, LEDGER, SECRET, SERVICE_CLIENT, SWEE
 from .rotations import Rotations
 from .service_client_reconcile import ServiceClients
 from .sweep import OrphanSweep
+from .trials import Trials
+from .upstream_pods import LOOK_AGAIN, UpstreamPods
 from .verification import Subject, Verifier
 
 
@@ -66,18 +71,23 @@ class Reconcile(Passes[ProtectedService, Observed]):
         metrics: Metrics | None = None,
         rollout_concurrency: int = 10,
         checks: ClientChecks | None = None,
+        trials: Trials | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._verifier, self._entries, self._sweep = verifier, entries, sweep
         brought = BroughtCredentials(cluster, cache, namespace)
-        self._checks = checks or ClientChecks(clock=clock)
-        gatherer = Gatherer(cache, servers, verifier, brought, self._checks, settings, namespace)
+        checks = checks or ClientChecks(clock=clock)
+        self._upstreams = UpstreamPods(cluster, cache)
+        self._trials = trials or Trials(wake, clock=clock)
+        gatherer = Gatherer(
+            cache, servers, verifier, brought, checks, self._upstreams, self._trials, settings, namespace
+        )
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
         rotator = Rotator(entries)
-        self._rotations = Rotations(servers, rotator, Inspector(entries), self._checks, settings, metrics=metrics)
+        rotations = Rotations(servers, rotator, Inspector(entries), checks, settings, metrics=metrics)
         self._adoptions = Adoptions(cache, servers, Adopter(entries), brought, settings, clock=clock)
         clients = Clients(
             cluster,
@@ -96,9 +106,24 @@ class Reconcile(Passes[ProtectedService, Observed]):
             metrics=metrics,
         )
         self._brought = brought
-        parts = Parts(cluster, cache, servers, events, gatherer, clients, children, settings, namespace, wake, wall)
+        parts = Parts(
+            cluster,
+            cache,
+            servers,
+            events,
+            gatherer,
+            clients,
+            rotations,
+            checks,
+            children,
+            settings,
+            namespace,
+            wake,
+            wall,
+        )
         super().__init__(parts)
         self._service_clients = ServiceClients(parts)
+        self._server_passes = AuthorizationServerPasses(parts, Deregistrar(entries), self._observed)
         self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -107,7 +132,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
         if key.kind == AUTHORIZATION_SERVER.kind:
-            return await self._servers.reconcile(key)
+            return await self._server_passes.one(key)
         if key.kind == SERVICE_CLIENT.kind:
             return await self._service_clients.reconcile(key)
         if key.kind == LEDGER:
@@ -133,8 +158,11 @@ class Reconcile(Passes[ProtectedService, Observed]):
         return self._gatherer.service(key)
 
     async def learn(self, service: ProtectedService) -> None:
-        """What it brings for its client, read now."""
+        """What it brings for its client, and what stands behind its upstream, read now."""
         await self._brought.learn(service)
+        await self._upstreams.learn(service)
+        if service.isolated_upstream is None:
+            self._trials.forget(service.meta.uid)
 
     def observe(self, service: ProtectedService) -> Observed:
         """Everything its plan may look at."""
@@ -149,15 +177,15 @@ class Reconcile(Passes[ProtectedService, Observed]):
         return status.status(observed, self._settings, settled, self._wall())
 
     def next_look(self, observed: Observed) -> float | None:
-        """When its next proof, the next look at its client or a rotation is due."""
-        uid = observed.service.meta.uid
-        if observed.service.meta.deletion_timestamp is not None:
+        """When its next proof, a look at its upstream or a trial of that is due, too."""
+        service = observed.service
+        if service.meta.deletion_timestamp is not None:
             return None
-        check = self._checks.due_in(uid)
         times = (
-            self._verifier.next_due(uid),
-            plan_rotation.due_in(observed, self._wall()),
-            check if check > 0 else None,  # overdue: something is in its way, whose change is told
+            self._verifier.next_due(service.meta.uid),
+            self._trials.next_due(service.meta.uid),
+            LOOK_AGAIN if service.isolated_upstream is not None else None,
+            super().next_look(observed),
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -165,16 +193,6 @@ class Reconcile(Passes[ProtectedService, Observed]):
         """The effects on its workload."""
         tell = self._events.about(observed.service.kind, observed.service.meta)
         match step:
-            case (
-                steps.CheckClient()
-                | steps.Rotate()
-                | steps.GiveUpRotation()
-                | steps.Hold()
-                | steps.TakeOver()
-                | steps.RollBack()
-                | steps.EndSecond()
-            ):
-                await self._rotations.act(step, observed, tell)
             case steps.Apply():
                 await self._children.apply(step, observed, tell)
             case steps.Evict():
@@ -183,6 +201,8 @@ class Reconcile(Passes[ProtectedService, Observed]):
                 await self._children.prune(step, observed)
             case steps.Prove():
                 self._prove(step, observed)
+            case steps.Try():
+                self._try(step, observed)
             case _:
                 await super().act_alone(step, observed)
 
@@ -219,6 +239,31 @@ class Reconcile(Passes[ProtectedService, Observed]):
             )
         )
 
+    # --- an isolated upstream ----------------------------------------------------------------------------------------
+
+    def _try(self, step: steps.Try, observed: Observed) -> None:
+        service, upstream = observed.service, observed.upstream
+        if not isinstance(upstream, Isolated):
+            raise TypeError("a trial without an upstream")
+        self._trials.start(
+            trials_of_upstreams.Subject(
+                key=service.key,
+                uid=service.meta.uid,
+                policy=step.policy,
+                targets=upstream.targets,
+                servers=lambda: self._gatherer.ready_pods(service),
+                management_port=manifests.MANAGEMENT_PORT,
+            )
+        )
+
+    def _observed(self, key: Key) -> ObservedClient | None:
+        """What there is to know about the client of an object of either kind."""
+        if key.kind == SERVICE_CLIENT.kind:
+            caller = self._service_clients.find(key)
+            return self._service_clients.observe(caller) if caller is not None else None
+        service = self.find(key)
+        return self.observe(service) if service is not None else None
+
     # --- small things ------------------------------------------------------------------------------------------------
 
     def _forget(self, key: Key, uid: str) -> None:
@@ -227,6 +272,8 @@ class Reconcile(Passes[ProtectedService, Observed]):
         self._brought.forget(uid)
         self._adoptions.forget(uid)
         self._checks.forget(uid)
+        self._upstreams.forget(uid)
+        self._trials.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)
         self._children.forget(uid)

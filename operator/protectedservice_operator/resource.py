@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
+SERVER_FINALIZER: Final = f"{GROUP}/clients"  # of an AuthorizationServer: of all the clients that live there
 FIELD_MANAGER: Final = "protectedservice-operator"
 REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
@@ -53,6 +55,7 @@ AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "Auth
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
 POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 SERVICE: Final = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
@@ -68,7 +71,7 @@ LEDGER: Final = "Ledger"
 SWEEP: Final = "Sweep"
 
 # Watched kinds with the label selector of each watch (None: everything). Secrets and pods are many: only ours, and
-# what users mark for us.
+# what users mark for us. NetworkPolicies are few, and what ours may say depends on the others of its namespace.
 WATCHED: Final[Mapping[Kind, str | None]] = {
     PROTECTED_SERVICE: None,
     SERVICE_CLIENT: None,
@@ -81,6 +84,7 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
     CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD_DISRUPTION_BUDGET: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     HORIZONTAL_POD_AUTOSCALER: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    NETWORK_POLICY: None,
     POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
 }
 
@@ -134,6 +138,11 @@ class Meta:
     finalizers: tuple[str, ...]
     deletion_timestamp: str | None
 
+    @property
+    def is_going(self) -> bool:
+        """Whether the object is being deleted."""
+        return self.deletion_timestamp is not None
+
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Meta:
         metadata = body["metadata"]
@@ -161,3 +170,9 @@ class Bundle:
     def parse(cls, spec: Mapping[str, Any]) -> Bundle:
         kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
         return cls(kind, source["name"], source["key"])
+
+
+def rotation_request(body: Mapping[str, Any]) -> str | None:
+    """What asks for a rotation. The annotation may be of any length, and counts only as another one than before."""
+    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
+    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None

@@ -9,25 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import plan_rotation, reasons
+from . import plan_rotation, plan_withdrawal, reasons
 from .conditions import Condition, find_condition, merge_conditions, seconds, timestamp
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
+from .isolation import Fault, Finding, Trial
 from .observed import (
     Observed,
     ObservedClient,
     Settings,
     has_client,
+    network_policy_applied,
     projected,
     proved_template,
     wanted_metadata,
+    wanted_network_policy,
     wanted_template,
     workload_available,
 )
 from .proof import Verdict, duration
 from .protected_service import ProtectedService
-from .registrant import Registrant
 from .registration.ledger import Role, State
-from .resource import DEPLOYMENT, FINALIZER
+from .resource import ANNOTATION_DESIRED_HASH, DEPLOYMENT, FINALIZER
 
 # How old a proof's entry in status may grow before a newer proof of the same outcome is written (design: 24 h).
 VERIFICATION_REWRITE: Final = 24 * 3600.0
@@ -47,12 +49,8 @@ def status(observed: Observed, settings: Settings, settled: Mapping[str, Outcome
         "conditions": merge_conditions(old.get("conditions") or (), conditions, now),
     }
     result |= client_facts(observed)
-    if has_client(observed) and observed.ledger is not None:
+    if has_client(observed):
         result["url"] = service.url
-        if observed.ledger.rotated is not None:
-            result["rotatedAt"] = timestamp(observed.ledger.rotated)
-        if (planned := plan_rotation.next_rotation(observed)) is not None:
-            result["nextRotation"] = timestamp(planned)
     verification = _verification_status(observed, settings, conditions)
     if verification:
         result["verification"] = verification
@@ -69,6 +67,10 @@ def client_facts(observed: ObservedClient) -> dict[str, Any]:
         facts["credentialsSecret"] = observed.service.credentials_secret
         if observed.ledger.registered is not None:
             facts["registeredAt"] = timestamp(observed.ledger.registered)
+        if observed.ledger.rotated is not None:
+            facts["rotatedAt"] = timestamp(observed.ledger.rotated)
+        if (planned := plan_rotation.next_rotation(observed)) is not None:
+            facts["nextRotation"] = timestamp(planned)
     return facts
 
 
@@ -80,37 +82,27 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
-    aside = settled.get(reasons.ROTATION)
-    settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
-    conditions = composed(observed.service, told, settled, lambda final: _ready_condition(observed, settings, final))
-    rotating = _rotating_condition(observed, aside)
-    if rotating is not None:
-        status_, reason, message = rotating
-        generation = observed.service.meta.generation
-        conditions.append(
-            {
-                "type": reasons.ROTATING,
-                "status": status_,
-                "reason": reason,
-                "message": message,
-                "observedGeneration": generation,
-            }
-        )
-    return conditions
+    told_isolated = _isolated_condition(observed, settings, settled.get(reasons.UPSTREAM_ISOLATED))
+    beside = {} if told_isolated is None else {reasons.UPSTREAM_ISOLATED: told_isolated}
+    return composed(observed, told, settled, lambda final: _ready_condition(observed, settings, final), beside=beside)
 
 
 def composed(
-    service: Registrant,
+    observed: ObservedClient,
     told: dict[str, Told],
     settled: Mapping[str, Outcome],
     ready: Callable[[Mapping[str, Told]], Told],
     *,
     goes_on: str = "a deletion",
+    beside: Mapping[str, Told] | None = None,
 ) -> list[Condition]:
-    """All conditions: those that are `told`, unless this pass stopped there, `ready` after them, and kstatus' own.
+    """All conditions: those that are `told`, unless this pass stopped there, `ready` after them, kstatus' own, and what
+    a rotation does.
 
-    `goes_on`: what a suspended object is not spared.
+    `goes_on`: what a suspended object is not spared. `beside`: conditions that are no part of Ready.
     """
+    service, aside = observed.service, settled.get(reasons.ROTATION)
+    settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
     for phase, outcome in settled.items():
         told[phase] = ("False", outcome.reason, outcome.message)
     if service.at_rest:
@@ -123,6 +115,9 @@ def composed(
         told[reasons.STALLED] = ("True", stalled.reason, stalled.message)
     elif told[reasons.READY][0] != "True" and not service.at_rest:
         told[reasons.RECONCILING] = ("True", told[reasons.READY][1], told[reasons.READY][2])
+    if (rotating := _rotating_told(observed, aside)) is not None:
+        told[reasons.ROTATING] = rotating
+    told |= beside or {}
     generation = service.meta.generation
     return [
         {"type": type_, "status": status_, "reason": reason, "message": message, "observedGeneration": generation}
@@ -134,6 +129,8 @@ Told = tuple[str, str, str]  # status, reason, message
 # Reasons that hold for a suspended service, too: none of them waits for anything that we would do.
 _STANDING: Final = frozenset(
     {
+        reasons.SERVER_DELETED,
+        reasons.SERVER_NOT_FOUND,
         reasons.UNREACHABLE,
         reasons.NOT_PROBED,
         reasons.SCALED_TO_ZERO,
@@ -153,6 +150,8 @@ def _suspended(status_: str, reason: str, message: str) -> Told:
 
 def server_told(observed: ObservedClient, meanwhile: str = "") -> Told:
     """AuthorizationServerReady; `meanwhile`: what holds while the server is away."""
+    if (gone := plan_withdrawal.server_gone(observed)) is not None:
+        return "False", gone.reason, gone.message
     if observed.unreachable is not None:
         return "False", observed.unreachable.reason, observed.unreachable.message + meanwhile
     return "True", reasons.REACHABLE_NOW, f"AuthorizationServer {observed.reference} answers"
@@ -185,7 +184,7 @@ def client_told(observed: ObservedClient, settings: Settings) -> Told:
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
-def _rotating_condition(observed: Observed, obstacle: Outcome | None) -> Told | None:
+def _rotating_told(observed: ObservedClient, obstacle: Outcome | None) -> Told | None:
     """What a rotation does, or why the last one came to nothing. No part of Ready: the client in use serves on."""
     record = observed.ledger
     if record is None:
@@ -211,6 +210,45 @@ def _rotating_condition(observed: Observed, obstacle: Outcome | None) -> Told | 
     else:
         return None
     return "True", reasons.ROTATING, text if obstacle is None else f"{text}; {obstacle.message}"
+
+
+def _isolated_condition(observed: Observed, settings: Settings, obstacle: Outcome | None) -> Told | None:
+    """Whether nobody else reaches the upstream. No part of Ready: a caller who goes past us is no caller of ours."""
+    service, upstream, trial = observed.service, observed.upstream, observed.trial
+    if service.upstream is None or not service.upstream.isolate or service.meta.deletion_timestamp is not None:
+        return None
+    told: Told = "False", reasons.PENDING, f"NetworkPolicy {service.child_name} is not applied yet"
+    wanted = wanted_network_policy(observed)
+    if service.isolated_upstream is None:
+        text = "spec.upstream.url names no pods that a NetworkPolicy could mean; name a Service, or isolate it by hand"
+        told = "False", reasons.UPSTREAM_WITHOUT_SELECTOR, text
+    elif obstacle is not None:
+        told = "False", obstacle.reason, obstacle.message
+    elif isinstance(upstream, Fault):
+        told = "False", upstream.reason, upstream.message
+    elif wanted is not None and network_policy_applied(observed):
+        if trial is not None and trial.policy == wanted["metadata"]["annotations"][ANNOTATION_DESIRED_HASH]:
+            told = _tried(service, trial)
+        else:
+            why = "nobody has tried yet whether the network enforces it"
+            if not settings.verification:
+                why = "nobody tries whether the network enforces it: verification is switched off for this operator"
+            told = "Unknown", reasons.POLICY_APPLIED, f"NetworkPolicy {service.child_name} is applied; {why}"
+    return _suspended(*told) if service.at_rest and told[0] == "False" else told
+
+
+def _tried(service: ProtectedService, trial: Trial) -> Told:
+    match trial.finding:
+        case Finding.REFUSED:
+            return "True", reasons.DIRECT_CONNECTION_REFUSED, trial.message
+        case Finding.ACCEPTED:
+            text = (
+                f"{trial.message}, whatever NetworkPolicy {service.child_name} says: the cluster's network (CNI) does "
+                "not enforce NetworkPolicies, or another policy lets callers in; ask the cluster's administrator"
+            )
+            return "False", reasons.NOT_ENFORCED, text
+    text = f"NetworkPolicy {service.child_name} is applied; whether it is enforced is not known: {trial.message}"
+    return "Unknown", reasons.POLICY_APPLIED, text
 
 
 def credentials_told(observed: ObservedClient, *, holds: bool) -> Told:

@@ -98,6 +98,13 @@ class Prove(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Try(Step):
+    """Schedule a direct connection to the isolated upstream, while the policy of this hash is in force."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoteWithdrawal(Step):
     """Write down since when (seconds since the epoch) the service may not have its client; None: it may again."""
 
@@ -163,14 +170,25 @@ class GiveUpRotation(Step):
 
 @dataclass(frozen=True, slots=True)
 class Hold(Step):
-    """Begin the wait for the last token of a second client, of at least so many seconds."""
+    """Begin the wait for a second client's last token, or change its length. In seconds.
+
+    `overlap`: how long tokens may still be made with its credentials; `least`: of the whole wait.
+    """
 
     least: float
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TakeOver(Step):
     """Put the second client in the place of the one in use."""
+
+    metadata: ClientMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSecond(Step):
+    """Replace the metadata of the second client at the server; an interrupted update is finished first."""
 
     metadata: ClientMetadata
 

@@ -8,9 +8,10 @@
 | anything of ours without an owner (pods, a child robbed of its owner), by label | the service of that name |
 | such a Secret | the ServiceClient of that name, too |
 | a ProtectedService or ServiceClient that is gone | its ledger entry too |
-| a ledger Secret | its object; the ledger entry itself when that is gone |
-| a namespace | every ProtectedService and ServiceClient in it |
-| anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret |
+| a ledger Secret | its object; the ledger entry itself when that is gone; its AuthorizationServer if that is going |
+| a namespace | every ProtectedService, ServiceClient and AuthorizationServer in it |
+| anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret, and the |
+| | isolating services beside a NetworkPolicy |
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from .cache import Cache, Cached
 from .protected_service import ProtectedService
 from .registration.ledger import ANNOTATION as LEDGER_ANNOTATION
 from .registration.ledger import SECRET_PREFIX, secret_name
-from .resource import AUTHORIZATION_SERVER, LEDGER, NAMESPACE, OWNERS, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT, Key
+from .resource import (
+    AUTHORIZATION_SERVER,
+    LEDGER,
+    NAMESPACE,
+    NETWORK_POLICY,
+    OWNERS,
+    PROTECTED_SERVICE,
+    SECRET,
+    SERVICE_CLIENT,
+    Key,
+)
 
 Related = Callable[[Cached], Iterable[Key]]
 
@@ -30,6 +41,32 @@ Related = Callable[[Cached], Iterable[Key]]
 def nothing_related(_: Cached) -> Iterable[Key]:
     """For an operator that needs no more than the table above."""
     return ()
+
+
+def related_by_content(cache: Cache) -> Related:
+    """`related` for all that is told by no owner and no label."""
+    secrets, policies = readers_of_secrets(cache), neighbours_of_policies(cache)
+
+    def related(entry: Cached) -> Iterator[Key]:
+        yield from secrets(entry)
+        yield from policies(entry)
+
+    return related
+
+
+def neighbours_of_policies(cache: Cache) -> Related:
+    """`related` for NetworkPolicies of others: the services of the same namespace that isolate their upstream."""
+
+    def related(entry: Cached) -> Iterator[Key]:
+        if entry.kind != NETWORK_POLICY or entry.owner_kind == PROTECTED_SERVICE.kind:
+            return
+        for service in cache.all(PROTECTED_SERVICE):
+            if service.namespace == entry.namespace:
+                parsed = ProtectedService.parse(service.body())
+                if parsed.isolated_upstream is not None:
+                    yield parsed.key
+
+    return related
 
 
 def readers_of_secrets(cache: Cache) -> Related:
@@ -86,12 +123,12 @@ class Triggers:
                 for caller in self._cache.callers_of(entry.namespace, entry.name):
                     yield Key(SERVICE_CLIENT.kind, caller.namespace, caller.name)
         elif entry.kind == NAMESPACE:
-            for kind in OWNERS.values():
+            for kind in (*OWNERS.values(), AUTHORIZATION_SERVER):
                 for object_ in self._cache.all(kind):
                     if object_.namespace == entry.name:
                         yield Key(kind.kind, object_.namespace, object_.name)
         elif self._is_ledger(entry):
-            yield self._ledger_key(entry)
+            yield from self._ledger_keys(entry)
         elif (owner := OWNERS.get(entry.owner_kind or "")) is not None and entry.owner_name:
             yield Key(owner.kind, entry.namespace, entry.owner_name)
         elif entry.service:
@@ -114,8 +151,11 @@ class Triggers:
             and entry.name.startswith(SECRET_PREFIX)
         )
 
-    def _ledger_key(self, entry: Cached) -> Key:
-        """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more."""
+    def _ledger_keys(self, entry: Cached) -> Iterator[Key]:
+        """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more.
+
+        And the AuthorizationServer that is being deleted, and waits for the client.
+        """
         ledger = Key(LEDGER, entry.namespace, entry.name)
         text = (entry.body()["metadata"].get("annotations") or {}).get(LEDGER_ANNOTATION, "")
         try:
@@ -125,8 +165,17 @@ class Triggers:
                 (record["owner_namespace"], record["owner_name"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
-            return ledger
+            yield ledger
+            return
+        yield from self._waiting_server(record.get("server"))
         owner = self._cache.get(kind, *place) if kind is not None else None
         if kind is None or owner is None or owner.uid != entry.name.removeprefix(SECRET_PREFIX):
-            return ledger
-        return Key(kind.kind, *place)
+            yield ledger
+        else:
+            yield Key(kind.kind, *place)
+
+    def _waiting_server(self, place: object) -> Iterator[Key]:
+        namespace, _, name = str(place).partition("/")
+        server = self._cache.get(AUTHORIZATION_SERVER, namespace, name)
+        if server is not None and server.body()["metadata"].get("deletionTimestamp"):
+            yield Key(AUTHORIZATION_SERVER.kind, namespace, name)

@@ -57,6 +57,7 @@ def test_the_operator_may_write_exactly_this_everywhere() -> None:
     assert writing == {
         ("protectedservice.dev", "protectedservices", "patch"),
         ("protectedservice.dev", "serviceclients", "patch"),
+        ("protectedservice.dev", "authorizationservers", "patch"),
         ("protectedservice.dev", "serviceclients/status", "patch"),
         ("protectedservice.dev", "serviceclients/finalizers", "update"),
         ("protectedservice.dev", "protectedservices/status", "patch"),
@@ -76,6 +77,9 @@ def test_the_operator_may_write_exactly_this_everywhere() -> None:
         ("autoscaling", "horizontalpodautoscalers", "create"),
         ("autoscaling", "horizontalpodautoscalers", "patch"),
         ("autoscaling", "horizontalpodautoscalers", "delete"),
+        ("networking.k8s.io", "networkpolicies", "create"),
+        ("networking.k8s.io", "networkpolicies", "patch"),
+        ("networking.k8s.io", "networkpolicies", "delete"),
         ("policy", "poddisruptionbudgets", "create"),
         ("policy", "poddisruptionbudgets", "patch"),
         ("policy", "poddisruptionbudgets", "delete"),

@@ -200,6 +200,21 @@ async def test_a_namespace_that_is_not_allowed_any_more_loses_the_client_althoug
     assert world.server.clients == {}  # it has scopes by the operator's hand
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("orphaned", [False, True], ids=["its object lives", "its object is gone"])
+async def test_an_authorization_server_that_is_deleted_goes_without_the_client(kind: str, orphaned: bool) -> None:
+    world = await adopted(kind)
+    if orphaned:
+        world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", lambda body: body["metadata"].update(finalizers=[]))
+        world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
+    world.cluster.remove(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    await world.recover()
+
+    assert world.cluster.objects(AUTHORIZATION_SERVER) == []
+    assert set(world.server.clients) == {"legacy"}
+    assert reported_leaks(world) == 0
+
+
 @pytest.mark.parametrize("kind", UNMANAGED)
 async def test_one_that_nobody_can_delete_is_told_then_and_adopted_again_when_the_namespace_is_allowed(
     kind: str,
