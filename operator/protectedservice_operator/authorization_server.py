@@ -68,6 +68,7 @@ class AuthorizationServer:
     token_authentication: str  # as in RFC 7591 section 2, token_endpoint_auth_method
     introspection_authentication: str
     allowed: Namespaces
+    allow_adoption: bool  # clients that other hands made may become those of services
     allowed_scopes: tuple[ScopeGrant, ...] | None  # None: whoever is allowed may ask for all
     rates: Rates
     ca_bundle: Bundle | None  # only these certificates are trusted then
@@ -95,6 +96,7 @@ class AuthorizationServer:
             token_authentication=spec["token"]["clientAuthentication"],
             introspection_authentication=spec["introspection"]["clientAuthentication"],
             allowed=Namespaces.parse(spec["allowedNamespaces"]),
+            allow_adoption=spec["allowAdoption"],
             allowed_scopes=None if grants is None else tuple(ScopeGrant.parse(grant) for grant in grants),
             rates=Rates(**{word: spec["limits"][name] for word, name in _RATES.items()}),
             ca_bundle=Bundle.parse(spec["tls"]["caBundle"]) if "tls" in spec else None,

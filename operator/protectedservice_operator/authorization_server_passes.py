@@ -130,6 +130,8 @@ class AuthorizationServerPasses:
         if record.state is State.RETAINED:
             return has_second(record)
         owner = self._owner(record)
+        if owner is None and _keeps(record):
+            return False
         return owner is None or owner.service.meta.is_going or not plan_withdrawal.stays(owner)
 
     def _owner(self, record: Record) -> ObservedClient | None:
@@ -144,7 +146,7 @@ class AuthorizationServerPasses:
         """Begin the deletion of clients whose object is gone: nobody else does, and later nobody can."""
         for name, record in list(self._census.entries(server.reference)):
             kind = OWNERS.get(record.owner_kind)
-            if kind is None or record.state in _ENDED or self._owner(record) is not None:
+            if kind is None or record.state in _ENDED or self._owner(record) is not None or _keeps(record):
                 continue
             body = await self._cluster.get(kind, record.owner_namespace, record.owner_name)
             if body is not None and body["metadata"]["uid"] == record.owner_uid:
@@ -175,6 +177,11 @@ class AuthorizationServerPasses:
             await self._events.about(AUTHORIZATION_SERVER, server.meta)("Warning", reasons.CLIENT_ORPHANED, text)
         await self._set_held(server, False)
         logger.info("Released AuthorizationServer %s, which is being deleted", server.reference)
+
+
+def _keeps(record: Record) -> bool:
+    """Whether the client was there before its object, which is gone, and nobody has asked for its deletion."""
+    return record.adopted and record.state is not State.DELETING
 
 
 def _ending(until: float) -> AdministratorMustAct:

@@ -1,11 +1,13 @@
-"""Credentials that tenants bring (`client.credentialsSecret.create: false`): read live, remembered as digests.
+"""Credentials that tenants bring, to use them (`client.credentialsSecret.create: false`) or to prove with them that a
+client is theirs (`client.adopt`): read live, remembered as digests.
 
 The Secret is somebody else's: never written, owned or deleted. It is read at each pass, which a watch wakes where the
 Secret is labelled `protectedservice.dev/watch: "true"`, and else time, every minute. Only a step that is to register
 uses its values.
 
 Whoever brings an id first has it: it may stand in no other ledger entry, and at the server no client of that id may be
-anybody else's. What another pass is about to write into the ledger is known to this process, the only one that works.
+anybody else's. One that an object of the same namespace left on purpose (`retained`) may be adopted. What another pass
+is about to write into the ledger is known to this process, the only one that works.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from .observed import Brought
 from .registrant import Registrant
 from .registration.brought import UnusableCredentials, digests, id_digest, names, registration_of
 from .registration.driver import Driver, Finder, Registration
-from .registration.ledger import ANNOTATION, SECRET_PREFIX, Record, secret_name
+from .registration.ledger import ANNOTATION, SECRET_PREFIX, Record, State, has_second, secret_name
 from .registration.names import owner_uid
-from .resource import CLIENT_ID, CLIENT_SECRET, SECRET
+from .resource import CLIENT_ID, CLIENT_SECRET, OWNERS, SECRET
 
 
 class BroughtCredentials:
@@ -35,8 +37,8 @@ class BroughtCredentials:
         self._claims: dict[str, str] = {}  # client id -> uid of who is about to write it into the ledger
 
     async def learn(self, service: Registrant) -> None:
-        """Look at the Secret of a service that brings its credentials."""
-        if not service.brings_credentials:
+        """Look at the Secret of a service that brings credentials."""
+        if not service.brings_credentials and service.adoption is None:
             self._known.pop(service.meta.uid, None)
             return
         try:
@@ -54,7 +56,7 @@ class BroughtCredentials:
         return Brought(
             client_id=brought.client_id,
             digests=brought.digests,
-            taken=self._is_taken(brought.digests["client_id"], service.meta.uid),
+            taken=self._is_taken(brought.digests["client_id"], service),
         )
 
     def forget(self, uid: str) -> None:
@@ -69,7 +71,7 @@ class BroughtCredentials:
             raise Conflict(reasons.CREDENTIALS_NOT_BROUGHT, str(unusable)) from None
         known = self._known.get(service.meta.uid)
         if known is None or known.digests != digests(registration):
-            raise Conflict(reasons.PENDING, f"Secret {service.credentials_secret} changed meanwhile")
+            raise Conflict(reasons.PENDING, "the Secret that brings the client's credentials changed meanwhile")
         return registration
 
     @contextmanager
@@ -78,11 +80,10 @@ class BroughtCredentials:
 
         Raises UserMustEdit when somebody has it.
         """
-        uid = service.meta.uid
         digest = id_digest(Registration(client_id, ""))
-        if client_id in self._claims or self._is_taken(digest, uid):
+        if client_id in self._claims or self._is_taken(digest, service):
             raise client_taken(service, client_id)
-        self._claims[client_id] = uid
+        self._claims[client_id] = service.meta.uid
         try:
             yield
         finally:
@@ -97,18 +98,28 @@ class BroughtCredentials:
             raise client_taken(service, client_id)
 
     async def _read(self, service: Registrant) -> Registration:
-        namespace, name = service.meta.namespace, service.credentials_secret
-        secret = await self._cluster.get(SECRET, namespace, name)
-        place = f"Secret {namespace}/{name} (spec.client.credentialsSecret)"
-        keys = {name: key for key, name in service.credentials_keys.items()}
-        return registration_of(secret, place, keys[CLIENT_ID], keys[CLIENT_SECRET])
+        namespace, adoption = service.meta.namespace, service.adoption
+        if adoption is None:
+            keys = {name: key for key, name in service.credentials_keys.items()}
+            secret = await self._cluster.get(SECRET, namespace, service.credentials_secret)
+            place = f"Secret {namespace}/{service.credentials_secret} (spec.client.credentialsSecret)"
+            return registration_of(secret, place, keys[CLIENT_ID], keys[CLIENT_SECRET])
+        secret = await self._cluster.get(SECRET, namespace, adoption.credentials_secret)
+        place = f"Secret {namespace}/{adoption.credentials_secret} (spec.client.adopt.credentialsSecret)"
+        registration = registration_of(secret, place, adoption.client_id_key, adoption.client_secret_key, ours=True)
+        if registration.client_id != adoption.client_id:
+            raise UnusableCredentials(
+                f"{place}: key {adoption.client_id_key} is not {adoption.client_id}, which spec.client.adopt names; "
+                "correct one of them"
+            )
+        return registration
 
-    def _is_taken(self, digest: str, uid: str) -> bool:
+    def _is_taken(self, digest: str, service: Registrant) -> bool:
         for entry in self._cache.all(SECRET):
             if (
                 entry.namespace != self._namespace
                 or not entry.name.startswith(SECRET_PREFIX)
-                or entry.name == secret_name(uid)
+                or entry.name == secret_name(service.meta.uid)
                 or not names(entry.digests, digest)
             ):
                 continue
@@ -116,13 +127,34 @@ class BroughtCredentials:
                 record = Record.model_validate_json(entry.body()["metadata"]["annotations"][ANNOTATION])
             except (ValueError, KeyError):
                 return True  # whoever wrote it: unknown means no
-            if not record.is_foreign:  # a client that nobody registered may be used by many
+            # A client that nobody registered may be used by many.
+            if not record.is_foreign and not (service.adoption is not None and self._is_left_to(record, service)):
                 return True
         return False
+
+    def _is_left_to(self, record: Record, service: Registrant) -> bool:
+        """Whether the client was left on purpose by an object of the same namespace that is gone."""
+        return (
+            record.state is State.RETAINED
+            and not has_second(record)
+            and record.owner_namespace == service.meta.namespace
+            and not lives(self._cache, record.owner_uid)
+        )
+
+
+def lives(cache: Cache, uid: str) -> bool:
+    """Whether there is an object of this uid that owns a client."""
+    return any(entry.uid == uid for kind in OWNERS.values() for entry in cache.all(kind))
 
 
 def client_taken(service: Registrant, client_id: str) -> UserMustEdit:
     """Says no more than that: not whose the client is."""
+    if service.adoption is not None:
+        text = (
+            f"client {client_id}, which spec.client.adopt names, is another object's already; adopt another client, or "
+            "wait until that one is released"
+        )
+        return UserMustEdit(reasons.CLIENT_ID_TAKEN, text)
     text = (
         f"client {client_id}, which Secret {service.meta.namespace}/{service.credentials_secret} brings, is there "
         "already and not this service's; bring another client id"

@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 
 from . import reasons, steps
+from .adoptions import Adoptions
 from .authorization_server_connection import Connection
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 ClientStep = (
     steps.Register
     | steps.Update
+    | steps.Adopt
+    | steps.RenewAdopted
     | steps.NoteWithdrawal
     | steps.StartDeletion
     | steps.Unregister
@@ -59,6 +62,7 @@ class Clients:
         rotator: Rotator,
         entries: LedgerEntries,
         brought: BroughtCredentials,
+        adoptions: Adoptions,
         events: Recorder,
         gatherer: Gatherer,
         settings: Settings,
@@ -68,7 +72,7 @@ class Clients:
     ) -> None:
         self._cluster, self._cache, self._servers, self._events = cluster, cache, servers, events
         self._registrar, self._deregistrar, self._rotator, self._entries = registrar, deregistrar, rotator, entries
-        self._gatherer, self._brought = gatherer, brought
+        self._gatherer, self._brought, self._adoptions = gatherer, brought, adoptions
         self._settings, self._namespace, self._metrics = settings, namespace, metrics
 
     async def act(self, step: ClientStep, observed: ObservedClient, tell: Tell) -> None:
@@ -78,6 +82,8 @@ class Clients:
                 await self._register(step, observed, tell)
             case steps.Update():
                 await self._update(step, observed, tell)
+            case steps.Adopt() | steps.RenewAdopted():
+                await self._adoptions.act(step, observed, await self._connection(observed), tell)
             case steps.Unregister():
                 await self._unregister(observed, tell)
             case steps.NoteWithdrawal():
@@ -161,12 +167,14 @@ class Clients:
         )
 
     async def _update(self, step: steps.Update, observed: ObservedClient, tell: Tell) -> None:
-        service = observed.service
+        service, record = observed.service, observed.ledger
         connection = await self._connection(observed)
         try:
             brought = await self._brought.read(service) if step.brought and step.attempt is None else None
-            if service.brings_credentials and observed.ledger is not None and observed.ledger.client_id is not None:
-                await self._brought.check_server(service, observed.ledger.client_id, connection.driver)
+            if service.brings_credentials and record is not None and record.client_id is not None:
+                await self._brought.check_server(service, record.client_id, connection.driver)
+            if record is not None and record.adopted:
+                await self._adoptions.check(service, record, connection)
             await self._registrar.update(
                 service.meta, step.metadata, connection, tell, attempt=step.attempt, brought=brought
             )

@@ -22,6 +22,7 @@ class Fate(enum.StrEnum):
 
     DELETABLE = "deletable"  # nobody has asked for its deletion yet
     DELETING = "deleting"  # its DELETE is repeated until it is done
+    ADOPTED = "adopted"  # it was there before its object, and nobody has asked for its deletion: it stays
     SERVER_DELETED = "server-deleted"  # the same, as soon as an AuthorizationServer of that name and issuer is there
     BY_HAND = "by-hand"  # the server gives us no way: its administrator must delete it
 
@@ -40,7 +41,7 @@ class Orphan:
     @property
     def fate(self) -> Fate:
         """What can be done about it."""
-        fate = _FATES.get(self.record.state, Fate.DELETABLE)
+        fate = _FATES.get(self.record.state, Fate.ADOPTED if self.record.adopted else Fate.DELETABLE)
         return Fate.SERVER_DELETED if fate is Fate.DELETING and not self.served else fate
 
     @property

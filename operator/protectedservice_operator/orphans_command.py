@@ -130,6 +130,7 @@ class Command:
 
 _ADVICE = {
     Fate.DELETING: "is being deleted already, and tried again until it is done",
+    Fate.ADOPTED: "the client was there before its object and stays: delete this Secret, and it can be adopted again",
     Fate.SERVER_DELETED: "its AuthorizationServer was deleted before it: create one of that name and issuer anew, and "
     "the operator deletes the client; or delete the client at the server by hand, then this Secret",
     Fate.BY_HAND: "its server gives the operator no way to delete it: delete the client by hand, then this Secret",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from . import plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons, steps
+from . import plan_adoption, plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
@@ -189,6 +189,7 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
             plan_deletion.seconds_until_release(observed, self._settings, now),
             plan_withdrawal.due(observed, now),
             plan_brought.due(observed),
+            plan_adoption.due(observed),
         )
         return min((seconds for seconds in due if seconds is not None), default=None)
 

@@ -8,7 +8,8 @@ prerequisites and returns a `Step` to take, a `Blocked` that says who must act, 
 
 What to do for one that is being deleted stands in `plan_deletion.py`, for another client in the place of the one in use
 in `plan_rotation.py`, for one whose AuthorizationServer serves it no more in `plan_withdrawal.py`, for one that brings
-its credentials in `plan_brought.py`, for one whose upstream is to be isolated in `plan_isolation.py`.
+its credentials in `plan_brought.py`, for one that adopts a client in `plan_adoption.py`, for one whose upstream is to
+be isolated in `plan_isolation.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from . import plan_brought, plan_deletion, plan_isolation, plan_rotation, plan_withdrawal, reasons
+from . import plan_adoption, plan_brought, plan_deletion, plan_isolation, plan_rotation, plan_withdrawal, reasons
 from .conditions import find_condition
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
@@ -48,6 +49,7 @@ from .resource import (
 )
 from .steps import (
     AddFinalizer,
+    Adopt,
     Apply,
     Blocked,
     Check,
@@ -171,6 +173,8 @@ def _finalizer_missing(observed: ObservedClient, settings: Settings, now: float)
 def _client_unregistered(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
     """No client yet, or an attempt at one that was interrupted."""
     phase, record = reasons.CLIENT_REGISTERED, observed.ledger
+    if plan_adoption.is_due(observed) or plan_adoption.is_lost(record):
+        return None
     if not _may_register(observed, settings) or (
         record is not None and record.state not in (State.REGISTERING, State.IDLE, State.ORPHANED)
     ):
@@ -194,6 +198,19 @@ def _client_unregistered(observed: ObservedClient, settings: Settings, now: floa
         )
         return Blocked(phase, Wait(reasons.INTENT_OPEN, text, retry_after=INTENT_REST - age))
     return Register(phase, "an interrupted registration is given up", abandoned=True)
+
+
+def _client_unadopted(observed: ObservedClient, settings: Settings, now: float) -> Step | Blocked | None:
+    """A client that is there is to become the service's. Never is another one registered instead."""
+    phase = reasons.CLIENT_REGISTERED
+    if not plan_adoption.is_due(observed) or not _may_register(observed, settings):
+        return None
+    obstacle = observed.unreachable
+    if obstacle is None and observed.server is not None and observed.server.chooses_client_ids:
+        obstacle = observed.refused  # elsewhere the operator's own credential is for new clients alone
+    if obstacle is not None:
+        return Blocked(phase, obstacle)
+    return Adopt(phase, "the client that is there is not the service's yet")
 
 
 def _server_changed(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
@@ -328,6 +345,7 @@ CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
     _finalizer_missing,
     _server_changed,
     _client_unregistered,
+    _client_unadopted,
     client_outdated,
 )
 _CHECKS: Final[tuple[Check, ...]] = (
@@ -335,6 +353,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     server_unresolved,
     _upstream_is_the_service_itself,
     _audience_taken,
+    *plan_adoption.CHECKS,
     *plan_brought.CHECKS,
     *CLIENT_CHECKS,
     scope_not_allowed,
@@ -346,6 +365,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _old_policy_unused,
     _proof_missing,
     *plan_rotation.AFTER_PROOF,
+    *plan_adoption.AFTER_PROOF,
 )
 
 
@@ -368,6 +388,7 @@ def _may_register(observed: ObservedClient, settings: Settings) -> bool:
     return (
         server_unresolved(observed, settings, 0) is None
         and not observed.barred
+        and plan_adoption.obstacle(observed, settings) is None
         and plan_brought.obstacle(observed, settings) is None
     )
 

@@ -47,7 +47,7 @@ def _not_brought(observed: ObservedClient, settings: Settings, now: float) -> Bl
 
 def _taken(observed: ObservedClient, settings: Settings, now: float) -> Blocked | None:
     brought, service = observed.brought, observed.service
-    if brought is None or not brought.taken or not _registers(observed):
+    if not service.brings_credentials or brought is None or not brought.taken or not _registers(observed):
         return None
     text = (
         f"client {brought.client_id}, which Secret {service.meta.namespace}/{service.credentials_secret} brings, is "

@@ -101,8 +101,8 @@ def _second_client_not_deleted(observed: ObservedClient, settings: Settings, now
 def kept_client_half_updated(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
     record = observed.ledger
-    if not observed.retains_client or record is None or record.state is not State.UPDATING:
-        return None
+    if not observed.retains_client or record is None or record.state is not State.UPDATING or record.adopted:
+        return None  # no update changes the secret of an adopted client
     if observed.server is None or observed.unreachable is not None or observed.refused is not None:
         return None
     metadata = wanted_metadata(observed, settings, record.tag_attempt)

@@ -136,8 +136,10 @@ def _rotation_due(observed: ObservedClient, settings: Settings, now: float) -> S
     record = observed.ledger
     if record is None or not _is_whole(observed, settings, record):
         return None
-    if observed.unreachable is not None or observed.refused is not None or observed.service.brings_credentials:
-        return None  # whoever brings credentials rotates them
+    if observed.unreachable is not None or observed.refused is not None:
+        return None
+    if observed.service.brings_credentials or record.adopted:
+        return None  # whoever brings credentials rotates them, and an adopted client is not replaced
     if observed.server is None or observed.server.meta.is_going:
         return None  # one that is under way goes on
     request = observed.service.rotation_request

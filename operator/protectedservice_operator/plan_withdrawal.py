@@ -147,6 +147,7 @@ def stays(observed: ObservedClient) -> bool:
     if record is None or record.state is State.ORPHANED:
         return True
     at_rest = record.state in (State.REGISTERED, State.IDLE) and not has_second(record)
+    at_rest |= record.adopted and record.state is State.UPDATING  # which changes no secret
     return at_rest and _retained(observed, record)
 
 

@@ -67,6 +67,27 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Adoption:
+    """Which client, made by other hands, is to be the service's, and where the proof is that it may have it."""
+
+    client_id: str
+    credentials_secret: str
+    client_id_key: str  # of that Secret's data
+    client_secret_key: str
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any]) -> Adoption:
+        credentials = spec["credentialsSecret"]
+        keys = credentials.get("keys") or {}
+        return cls(
+            client_id=spec["clientId"],
+            credentials_secret=credentials["name"],
+            client_id_key=keys.get("clientId", "client_id"),
+            client_secret_key=keys.get("clientSecret", "client_secret"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ProtectedService:
     """A ProtectedService as the API server keeps it: defaults filled in, fields checked by the CRD."""
 
@@ -90,6 +111,7 @@ class ProtectedService:
     client_secret_key: str
     credentials_labels: Mapping[str, str]
     credentials_annotations: Mapping[str, str]
+    adoption: Adoption | None
     brings_credentials: bool  # somebody else writes the Secret, and it says which client this is
     retains_client: bool  # a deletion leaves the client registered
     rotation_interval: str | None  # a duration; None: on demand only
@@ -116,6 +138,7 @@ class ProtectedService:
         client, workload, validation = spec.get("client") or {}, spec["workload"], spec["validation"]
         credentials = client.get("credentialsSecret") or {}
         keys = credentials.get("keys") or {}
+        adoption = Adoption.parse(client["adopt"]) if "adopt" in client else None
         return cls(
             meta=meta,
             server=Reference.of(reference, meta.namespace) if reference else None,
@@ -137,8 +160,9 @@ class ProtectedService:
             client_secret_key=keys.get("clientSecret", "client_secret"),
             credentials_labels=credentials.get("labels") or {},
             credentials_annotations=credentials.get("annotations") or {},
+            adoption=adoption,
             brings_credentials=not credentials.get("create", True),
-            retains_client=client.get("deletionPolicy", "Delete") == "Retain",
+            retains_client=_deletion_policy(client) == "Retain",
             rotation_interval=(client.get("rotation") or {}).get("interval"),
             rotation_request=rotation_request(body),
             allowed_clients=Namespaces.parse(spec["allowedClients"]),
@@ -229,3 +253,9 @@ class ProtectedService:
         """The AuthorizationServer that status says this service was given."""
         recorded = self.status.get("authorizationServer")
         return Reference(recorded["namespace"], recorded["name"]) if recorded else None
+
+
+def _deletion_policy(client: Mapping[str, Any]) -> str:
+    """Of an adopted client its own counts: that of `client` has a default, which says nothing about it."""
+    policy: str = client["adopt"]["deletionPolicy"] if "adopt" in client else client.get("deletionPolicy", "Delete")
+    return policy

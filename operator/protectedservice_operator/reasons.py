@@ -59,7 +59,9 @@ SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"  # ask for other scopes, or its own
 CANNOT_CHOOSE_CREDENTIALS: Final = "CannotChooseCredentials"  # the server does: leave credentialsSecret.create out
 CANNOT_REGISTER: Final = "CannotRegister"  # the server registers nobody: bring id and secret of a client made there
 CREDENTIALS_NOT_BROUGHT: Final = "CredentialsNotBrought"  # write the Secret that the message names, with both its keys
-CLIENT_ID_TAKEN: Final = "ClientIdTaken"  # bring another client id: a client of that one is there, and is not yours
+CLIENT_ID_TAKEN: Final = "ClientIdTaken"  # bring or adopt another client: that one is there, and is not yours
+ADOPTION_NOT_PROVED: Final = "AdoptionNotProved"  # correct the Secret of client.adopt, or have the client made again
+CLIENT_IN_OTHER_USE: Final = "ClientInOtherUse"  # adopt a client that is for client_credentials alone
 # The author of a ServiceClient must edit it, or wait for the service's owner.
 SERVICE_NOT_FOUND: Final = "ServiceNotFound"  # no such ProtectedService: it is waited for, or correct spec.services
 SERVICE_NOT_ALLOWED: Final = "ServiceNotAllowed"  # ask the service's owner to extend its spec.allowedClients
@@ -71,6 +73,7 @@ SCOPE_NOT_GRANTED: Final = "ScopeNotGranted"  # the server registered the client
 UPSTREAM_IS_ITSELF: Final = "UpstreamIsItself"  # name the Service behind, not the protected one
 
 # Somebody must remove or rename an object, or change a credential.
+ADOPTION_NOT_ALLOWED: Final = "AdoptionNotAllowed"  # ask the AuthorizationServer's owner to set allowAdoption
 NOT_OWNED: Final = "NotOwned"  # an object of the child's name belongs to somebody else: remove or rename it
 REGISTRATION_REFUSED: Final = "RegistrationRefused"  # correct the AuthorizationServer's registration credential
 ISSUER_MISMATCH: Final = "IssuerMismatch"  # the server's metadata names another issuer: correct spec.issuer
@@ -100,9 +103,12 @@ UPSTREAM_SELECTS_SERVER: Final = "UpstreamSelectsServer"  # the Service selects 
 UPSTREAM_ON_HOST_NETWORK: Final = "UpstreamOnHostNetwork"  # no NetworkPolicy holds there: give the pods their own
 UPSTREAM_PORT_UNKNOWN: Final = "UpstreamPortUnknown"  # correct the port, or start a pod that has it
 
+CANNOT_ROTATE: Final = "CannotRotate"  # an adopted client keeps its id: change its secret where it was made
 ROTATION_GIVEN_UP: Final = "RotationGivenUp"  # the client in use serves on; tried again after an hour: see the message
 
 # Events only
+CLIENT_ADOPTED: Final = "ClientAdopted"
+CLIENT_UNCHANGEABLE: Final = "ClientUnchangeable"  # see at the server that the client has what spec says
 REGISTRATION_UNCERTAIN: Final = "RegistrationUncertain"  # a client may be left at the server: look for our tag
 CLIENT_UPDATED: Final = "ClientUpdated"
 CLIENT_DRIFT_REPAIRED: Final = "ClientDriftRepaired"  # somebody changed the client at the server: tell them not to

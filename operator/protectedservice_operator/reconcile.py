@@ -14,6 +14,7 @@ from typing import Any
 
 from . import manifests, plan, status, steps
 from . import trials as trials_of_upstreams
+from .adoptions import Adoptions
 from .authorization_server_passes import AuthorizationServerPasses
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
@@ -32,6 +33,7 @@ from .observed import Observed, ObservedClient, Settings
 from .passes import Parts, Passes
 from .pod_certificate import pinned
 from .protected_service import ProtectedService
+from .registration.adopter import Adopter
 from .registration.deregistrar import Deregistrar
 from .registration.driver import Registration
 from .registration.inspector import Inspector
@@ -86,6 +88,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         )
         rotator = Rotator(entries)
         rotations = Rotations(servers, rotator, Inspector(entries), checks, settings, metrics=metrics)
+        self._adoptions = Adoptions(cache, servers, Adopter(entries), brought, settings, clock=clock)
         clients = Clients(
             cluster,
             cache,
@@ -95,6 +98,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
             rotator,
             entries,
             brought,
+            self._adoptions,
             events,
             gatherer,
             settings,
@@ -266,6 +270,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         self._uids.pop(key, None)
         self._verifier.forget(uid)
         self._brought.forget(uid)
+        self._adoptions.forget(uid)
         self._checks.forget(uid)
         self._upstreams.forget(uid)
         self._trials.forget(uid)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from .cache import Cache
-from .protected_service import ProtectedService
+from .protected_service import Adoption, ProtectedService
 from .resource import PROTECTED_SERVICE, SERVICE_CLIENT, Key, Kind, Meta, Reference
 from .service_client import ServiceClient
 
@@ -51,6 +51,10 @@ class Registrant(Protocol):
     @property
     def brings_credentials(self) -> bool:
         """Whether somebody else writes that Secret, and it says which client this is."""
+
+    @property
+    def adoption(self) -> Adoption | None:
+        """Which client, made by other hands, is to be the object's; None: one is made for it."""
 
     @property
     def rotation_request(self) -> str | None:

@@ -86,6 +86,10 @@ class ServiceClient:
         return Key(SERVICE_CLIENT.kind, self.meta.namespace, self.meta.name)
 
     @property
+    def adoption(self) -> None:
+        """A caller's client is always made for it."""
+
+    @property
     def brings_credentials(self) -> bool:
         """A caller's client is always made for it."""
         return False

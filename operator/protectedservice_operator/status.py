@@ -168,6 +168,9 @@ def client_told(observed: ObservedClient, settings: Settings) -> Told:
         return "False", reasons.PENDING, "the client is not registered yet"
     if record.state is State.DELETING:
         return "False", reasons.DELETING, "the client is being deleted at the authorization server"
+    if record.state is State.IDLE and record.adopted:
+        text = f"adopted client {record.client_id} was lost; it is adopted again as soon as the Secret's secret is good"
+        return "False", reasons.CLIENT_LOST, text
     if record.state is State.ORPHANED:
         return "False", reasons.PENDING, f"client {record.client_id} was left behind; the service has no client"
     wanted = wanted_metadata(observed, settings, record.tag_attempt).digest()
@@ -175,6 +178,9 @@ def client_told(observed: ObservedClient, settings: Settings) -> Told:
         return "False", reasons.PENDING, f"client {record.client_id} is being updated"
     if record.is_foreign:
         return "True", reasons.REGISTERED, f"client {record.client_id} is used as it is: the server registers nobody"
+    if record.is_unchangeable:
+        text = f"client {record.client_id} is adopted and used as it is: the server gives no way to change it"
+        return "True", reasons.REGISTERED, f"{text}; see there that it has the scopes of spec"
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
@@ -183,7 +189,13 @@ def _rotating_told(observed: ObservedClient, obstacle: Outcome | None) -> Told |
     record = observed.ledger
     if record is None:
         return None
-    client, second = record.client_id, record.second
+    client, second, asked = record.client_id, record.second, observed.service.rotation_request
+    if record.adopted and asked is not None and asked != record.rotation_request:
+        text = (
+            f"client {client} is adopted and keeps its id, which no rotation would: change its secret where it was "
+            "made, and write it into the Secret that spec.client.adopt names"
+        )
+        return "False", reasons.CANNOT_ROTATE, text
     if record.state is State.ROTATING:
         text = f"a client is made to replace {client}"
     elif second is not None and second.role is Role.NEXT:

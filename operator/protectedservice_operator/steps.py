@@ -34,6 +34,16 @@ class Register(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt(Step):
+    """Prove that the service may have a client that other hands made, and write it into the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewAdopted(Step):
+    """Prove another secret of the adopted client's, and write it into the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
 class Update(Step):
     """Replace the client's metadata at the server (RFC 7592 section 2.2)."""
 

@@ -143,6 +143,7 @@ class OrphanSweep:
             return
         self._told.add(orphan.entry)
         cure = {
+            Fate.ADOPTED: "it was adopted and stays; delete its ledger entry, and it can be adopted again",
             Fate.BY_HAND: "delete it at the server by hand, then its ledger entry",
             Fate.DELETABLE: "it is deleted now" if self._deletes else "see `protectedservice-operator orphans`",
         }[orphan.fate]

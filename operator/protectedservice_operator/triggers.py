@@ -92,7 +92,9 @@ def _readers_of_brought(cache: Cache, entry: Cached) -> Iterator[Key]:
     for service in cache.all(PROTECTED_SERVICE):
         if service.namespace == entry.namespace:
             parsed = ProtectedService.parse(service.body())
-            if parsed.brings_credentials and parsed.credentials_secret == entry.name:
+            brought = parsed.credentials_secret if parsed.brings_credentials else None
+            adopted = parsed.adoption.credentials_secret if parsed.adoption is not None else None
+            if entry.name in (brought, adopted):
                 yield parsed.key
 
 

@@ -231,6 +231,60 @@ def test_what_was_given_stays_given_where_that_counts(
 
 
 @pytest.fixture(scope="module")
+def adopting(kubectl: Kubectl, namespace: str) -> Iterator[str]:
+    """Name of a ProtectedService that adopts a client."""
+    adopt = {"clientId": "legacy", "credentialsSecret": {"name": "legacy"}}
+    kubectl.apply(
+        changed(SERVICE, {"metadata.name": "adopting", "spec.client": {"adopt": adopt}}),
+        namespace=namespace,
+        manager="tenant",
+    )
+    yield "adopting"
+    kubectl.delete("protectedservice", "adopting", namespace=namespace, wait=False)
+
+
+def test_an_adopted_client_stays_unless_spec_says_otherwise(kubectl: Kubectl, namespace: str, adopting: str) -> None:
+    stored = kubectl.get("protectedservice", adopting, namespace=namespace)
+
+    assert stored is not None
+    assert stored["spec"]["client"]["adopt"]["deletionPolicy"] == "Retain"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param({"clientId": "other"}, id="another client"), pytest.param(None, id="none any more")],
+)
+def test_adoption_cannot_be_changed_to_another_client(
+    kubectl: Kubectl, namespace: str, adopting: str, change: Object | None
+) -> None:
+    with pytest.raises(KubectlError, match=r"spec\.client\.adopt cannot be"):
+        kubectl.patch(
+            "protectedservice", adopting, {"spec": {"client": {"adopt": change}}}, namespace=namespace, dry_run=True
+        )
+
+
+def test_adoption_cannot_be_added_later(kubectl: Kubectl, namespace: str, stored: str) -> None:
+    adopt = {"clientId": "legacy", "credentialsSecret": {"name": "legacy"}}
+
+    with pytest.raises(KubectlError, match=r"spec\.client\.adopt cannot be"):
+        kubectl.patch(
+            "protectedservice", stored, {"spec": {"client": {"adopt": adopt}}}, namespace=namespace, dry_run=True
+        )
+
+
+def test_where_the_proof_is_and_what_becomes_of_the_client_may_change(
+    kubectl: Kubectl, namespace: str, adopting: str
+) -> None:
+    change = {"deletionPolicy": "Delete", "credentialsSecret": {"name": "other", "keys": {"clientId": "ID"}}}
+
+    patched = kubectl.patch(
+        "protectedservice", adopting, {"spec": {"client": {"adopt": change}}}, namespace=namespace, dry_run=True
+    )
+
+    assert patched["metadata"]["generation"] == 2
+
+
+@pytest.fixture(scope="module")
 def full(kubectl: Kubectl, namespace: str) -> Iterator[str]:
     """Name of a ProtectedService that says what is immutable."""
     changes: dict[str, Any] = {

@@ -32,6 +32,7 @@ SERVER: Final[Object] = {
         "registration": {"dynamicClientRegistration": {}, "credentialsSecret": {"name": "registration"}},
     },
 }
+ADOPT: Final = {"clientId": "legacy", "credentialsSecret": {"name": "legacy"}}
 ABSENT: Final = object()
 
 
@@ -180,6 +181,56 @@ SERVICE_FAULTS = [
         {"spec.client": {"credentialsSecret": {"create": False}, "rotation": {"interval": "24h"}}},
         "spec.client.rotation",
         id="a rotation of credentials that somebody else brings",
+    ),
+    pytest.param(
+        {"spec.client": {"adopt": ADOPT, "credentialsSecret": {"create": False}}},
+        "spec.client.adopt",
+        id="a client both adopted and brought",
+    ),
+    pytest.param(
+        {"spec.client": {"adopt": ADOPT, "rotation": {"interval": "24h"}}},
+        "spec.client.rotation",
+        id="a rotation of an adopted client",
+    ),
+    pytest.param(
+        {"spec.client": {"adopt": {**ADOPT, "deletionPolicy": "Delete"}, "deletionPolicy": "Retain"}},
+        "spec.client.adopt.deletionPolicy",
+        id="an adopted client that is to stay and to go",
+    ),
+    pytest.param(
+        {"spec.client": {"adopt": {**ADOPT, "credentialsSecret": {"name": "orders-oauth2-client"}}}},
+        "spec.client.adopt.credentialsSecret.name",
+        id="adoption by the Secret that the operator writes by default",
+    ),
+    pytest.param(
+        {"spec.client": {"adopt": ADOPT, "credentialsSecret": {"name": "legacy"}}},
+        "spec.client.adopt.credentialsSecret.name",
+        id="adoption by the Secret that the operator writes",
+    ),
+    pytest.param(
+        {"spec.client.adopt": {"credentialsSecret": {"name": "legacy"}}},
+        "spec.client.adopt.clientId",
+        id="adoption of no client",
+    ),
+    pytest.param(
+        {"spec.client.adopt": {"clientId": "legacy"}},
+        "spec.client.adopt.credentialsSecret",
+        id="adoption without a proof",
+    ),
+    pytest.param(
+        {"spec.client.adopt": {**ADOPT, "clientId": "../admin"}},
+        "spec.client.adopt.clientId",
+        id="an adopted client whose id means something in a path",
+    ),
+    pytest.param(
+        {
+            "spec.client.adopt": {
+                **ADOPT,
+                "credentialsSecret": {"name": "legacy", "keys": {"clientId": "a", "clientSecret": "a"}},
+            }
+        },
+        "spec.client.adopt.credentialsSecret.keys",
+        id="one key for id and secret of an adopted client",
     ),
     pytest.param(
         {"spec.client.credentialsSecret": {"create": "false"}},

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SERVICE_CLIENT
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT
 
+from ..support import adoption
 from ..support.keycloak_process import KeycloakProcess
 from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
 from ..support.world import Killed, World, condition
@@ -92,6 +93,43 @@ async def test_a_service_gets_ready_and_proved_changes_and_goes(real: Real, worl
     await world.settle()
     assert world.cluster.objects(PROTECTED_SERVICE) == []
     assert world.ledgers() == []
+    if real.client_ids is not None:
+        assert real.client_ids() == []
+
+
+async def test_a_client_that_was_left_is_adopted_by_its_secret_and_by_no_other_one(
+    real: Real, worlds: Callable[[], World]
+) -> None:
+    world = worlds()
+    world.add(protected_service("orders", audience=AUDIENCE, client={"deletionPolicy": "Retain"}))
+    await world.settle()
+    left = world.credentials()
+    delete(world)
+    await world.settle()
+    world.cluster.remove(SECRET, "tenant", "orders-oauth2-client")
+    allow = {"allowAdoption": True}
+    world.cluster.edit(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default", lambda body: body["spec"].update(allow))
+    world.cluster.insert(SECRET, adoption.secret(left["client_id"], "surely-not-the-secret"))
+    world.add(adoption.adopting(client_id=left["client_id"], audience=AUDIENCE, policy="Delete"))
+    await world.later(61)
+
+    assert world.condition("orders", "ClientRegistered") == ("False", "AdoptionNotProved")
+
+    data = adoption.secret(**left)["data"]
+    world.cluster.edit(SECRET, "tenant", adoption.SECRET_NAME, lambda body: body.update(data=data))
+    await world.later(61)
+
+    assert world.condition("orders", "Ready") == ("True", "Ready"), world.service()["status"]
+    assert world.condition("orders", "Verified") == ("True", "Proved")
+    assert world.credentials() == left
+    if real.client_ids is not None:
+        assert real.client_ids() == [left["client_id"]]
+
+    await world.later(4000)  # the hourly look finds nothing
+    assert "ClientDriftRepaired" not in [reason for reason, _ in world.events()]
+    delete(world)
+    await world.recover()
+    assert world.cluster.objects(PROTECTED_SERVICE) == []
     if real.client_ids is not None:
         assert real.client_ids() == []
 

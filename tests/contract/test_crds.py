@@ -67,6 +67,11 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.client.name": "Orders",
         "spec.client.deletionPolicy": "Retain",
         "spec.client.rotation.interval": "24h",
+        "spec.client.adopt.clientId": "other",
+        "spec.client.adopt.credentialsSecret.name": "other",
+        "spec.client.adopt.credentialsSecret.keys.clientId": "ID",
+        "spec.client.adopt.credentialsSecret.keys.clientSecret": "SECRET",
+        "spec.client.adopt.deletionPolicy": "Delete",
         "spec.client.credentialsSecret.name": "other",
         "spec.client.credentialsSecret.create": False,
         "spec.client.credentialsSecret.keys.clientId": "ID",
@@ -154,6 +159,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.allowedNamespaces.selector.matchExpressions[].key": "team",
         "spec.allowedNamespaces.selector.matchExpressions[].operator": "Exists",
         "spec.allowedNamespaces.selector.matchExpressions[].values[]": "a",
+        "spec.allowAdoption": True,
         "spec.allowedScopes[].scopes[]": "write",
         "spec.allowedScopes[].namespaces.from": "All",
         "spec.allowedScopes[].namespaces.selector.matchLabels{}": {"team": "a"},
@@ -322,6 +328,8 @@ def test_the_operator_reads_every_field_of_the_schema(kind: str, path: str, valu
     if path.startswith(("spec.registration.hydra.", "spec.registration.keycloak.")):  # read only without another kind
         own = {"adminUrl": "https://admin.example", "realm": "master"}
         spec = {**spec, "registration": {path.split(".")[2]: own}}
+    if path.startswith("spec.client.adopt."):  # it names both
+        spec = with_value(spec, "spec.client.adopt", {"clientId": "legacy", "credentialsSecret": {"name": "legacy"}})
     if path.startswith("spec.allowedScopes[]."):  # each entry has both its parts
         spec = {**spec, "allowedScopes": [{"scopes": ["read"], "namespaces": {"from": "Same"}}]}
 

@@ -251,6 +251,14 @@ async def test_drift_is_not_repaired_at_a_client_that_is_somebody_elses_by_now()
     assert world.server.clients["orders-client"].client_secret == "crm-secret-1"
 
 
+@pytest.mark.parametrize("kind", CHOOSING)
+async def test_a_client_at_which_nothing_was_changed_is_not_put_right(kind: str) -> None:
+    world = await ready(kind)
+    await world.later(8000)
+
+    assert "ClientDriftRepaired" not in [reason for reason, _ in world.events()]
+
+
 async def test_a_refused_secret_can_be_corrected_within_a_minute() -> None:
     world = await ready("hydra")
     world.server.fail_on(Operation.UPDATE, status=400, times=1)

@@ -21,11 +21,14 @@ class UnusableCredentials(Exception):
     """They cannot be used: why, and what to do, without a value in it."""
 
 
-def registration_of(secret: Mapping[str, Any] | None, place: str, id_key: str, secret_key: str) -> Registration:
+def registration_of(
+    secret: Mapping[str, Any] | None, place: str, id_key: str, secret_key: str, *, ours: bool = False
+) -> Registration:
     """The client in a Secret as the Kubernetes API gives it. Raises UnusableCredentials.
 
     Args:
         place: how messages call the Secret.
+        ours: whether the id may be one that the operator chose once.
     """
     if secret is None:
         raise UnusableCredentials(f"{place} does not exist; create it with keys {id_key} and {secret_key}")
@@ -38,7 +41,7 @@ def registration_of(secret: Mapping[str, Any] | None, place: str, id_key: str, s
             f"{place}: key {id_key} must be 1 to 128 letters, digits, or . _ ~ : @ -, the first a letter or a digit, "
             "without a line break at its end; correct it"
         )
-    if client_id.startswith(OWN_PREFIX):
+    if client_id.startswith(OWN_PREFIX) and not ours:
         raise UnusableCredentials(
             f"{place}: key {id_key} begins with {OWN_PREFIX}, as ids that the operator chooses do; bring another one"
         )

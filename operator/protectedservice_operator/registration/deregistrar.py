@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .. import reasons
-from ..errors import Conflict, UserMustEdit
+from ..errors import Conflict, UserMustEdit, Wait
 from ..events import Tell
 from ..resource import Meta
 from .connection import Connection
 from .driver import (
     AttemptSpent,
     ClientGone,
+    ClientState,
     Driver,
     Finder,
     HandleRefused,
@@ -107,13 +108,13 @@ class Deregistrar:
                 what = f"{entry.record.server} is registered at in another way by now: client {entry.chosen.client_id}"
                 await self._orphan(entry, version, f"{what} may be left", tell)
                 return
-            if await self._may_be_ours(entry, entry.chosen, connection.driver):
+            if await self._may_be_ours(entry, entry.chosen, connection):
                 await connection.driver.delete(entry.chosen)  # made or not: its id is known, and after this it is gone
         if registration is not None and not is_manageable(registration, connection.driver):
             what = f"{entry.record.server} cannot delete client {registration.client_id}"
             await self._orphan(entry, version, what, tell)
             return
-        if registration is not None and not await self._may_be_ours(entry, registration, connection.driver):
+        if registration is not None and not await self._may_be_ours(entry, registration, connection):
             registration = None
         if registration is not None and not await delete_client(registration, connection):
             what = f"Client {registration.client_id} is alive and its handle is lost"
@@ -130,12 +131,23 @@ class Deregistrar:
             raise moved(owner)
         await self._entries.forget(*found)
 
-    async def _may_be_ours(self, entry: Entry, client: Registration, driver: Driver) -> bool:
-        """Whether the client may be deleted. An id that was brought may be somebody else's by now: the tag decides."""
-        if not entry.record.brought or not isinstance(driver, Finder):
+    async def _may_be_ours(self, entry: Entry, client: Registration, connection: Connection) -> bool:
+        """Whether the client may be deleted. An id that was brought or adopted may be somebody else's by now: the tag
+        decides; and the secret, on an adopted client that bears no tag yet.
+        """
+        record, driver = entry.record, connection.driver
+        if not (record.brought or record.adopted) or not isinstance(driver, Finder):
             return True
         found = await driver.find(client.client_id)
-        return found is None or owner_uid(found.tag) == entry.record.owner_uid
+        if found is None or owner_uid(found.tag) == record.owner_uid:
+            return True
+        if not record.adopted or found.tag:
+            return False
+        state = await connection.tokens.probe(client.client_id, client.client_secret)
+        if state is ClientState.UNKNOWN:
+            text = f"the server does not say whether client {client.client_id} is the one that was adopted"
+            raise Wait(reasons.ADOPTION_NOT_PROVED, text)
+        return state is ClientState.ALIVE
 
     async def leave_behind(self, owner: Meta, tell: Tell) -> None:
         """Give up a client that its server cannot delete, without asking: the entry becomes `orphaned` and stays."""

@@ -114,9 +114,14 @@ class Registration:
 
 @dataclass(frozen=True)
 class FoundClient:
-    """A client that a server has, as far as it tells whose it is."""
+    """A client that a server has, as far as it tells whose it is.
+
+    Attributes:
+        other_uses: what it is for beside client_credentials, by the server's names; an update would end that.
+    """
 
     tag: str | None
+    other_uses: tuple[str, ...] = ()
 
 
 @runtime_checkable

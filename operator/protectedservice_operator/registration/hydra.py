@@ -121,7 +121,7 @@ class HydraAdmin:
             raise self._refusal("read", answer, registration)
         metadata = answer.json.get("metadata")
         tag = metadata.get(TAG) if isinstance(metadata, dict) else None
-        return FoundClient(tag if isinstance(tag, str) else None)
+        return FoundClient(tag if isinstance(tag, str) else None, _other_uses(answer.json))
 
     def _client(self, registration: Registration) -> str:
         return f"{self._clients}/{quote(registration.client_id, safe='')}"
@@ -170,6 +170,13 @@ def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[st
 
     told = wanted.keys() - {"client_id", "client_secret"}
     return tuple(sorted(name for name in told if comparable(held, name) != comparable(wanted, name)))
+
+
+def _other_uses(held: Mapping[str, Any]) -> tuple[str, ...]:
+    """Hydra leaves empty members out. Without grant_types a client has authorization_code (RFC 7591 section 2)."""
+    grants = tuple(str(grant) for grant in held.get("grant_types") or ("authorization_code",))
+    redirects = ("redirect_uris",) if held.get("redirect_uris") else ()
+    return tuple(grant for grant in grants if grant != "client_credentials") + redirects
 
 
 def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:

@@ -74,6 +74,9 @@ class Inspector:
     async def _lost(self, entry: Entry, version: str, tell: Tell, *, certain: bool) -> None:
         """A new one is made in its place. `certain`: the server said plainly that it is gone."""
         record = entry.record
+        if record.adopted:
+            await self._entries.lose_adopted(entry, version, tell)
+            return
         if not certain:
             what = f"client {record.client_id} is not known by our secret; a new one takes its place"
             await self._entries.report_uncertain(tell, what)

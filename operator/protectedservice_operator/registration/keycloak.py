@@ -44,6 +44,15 @@ LIST_LIMIT: Final = 4 * 1024 * 1024  # bytes; all client scopes of a realm come 
 BASIC_SCOPE: Final = "basic"  # Keycloak's own: `sub`; absent before 25
 CLIENT_MAPPER: Final = "client"
 AUDIENCE_MAPPER: Final = "audience"
+# Members of a client that is for more than client_credentials, where they are neither false nor empty.
+_OTHER_USES: Final = (
+    "publicClient",
+    "bearerOnly",
+    "standardFlowEnabled",
+    "implicitFlowEnabled",
+    "directAccessGrantsEnabled",
+    "redirectUris",
+)
 
 
 class KeycloakAdmin:
@@ -118,7 +127,7 @@ class KeycloakAdmin:
         if found is None:
             await self._delete_scope(registration.client_id)
             raise ClientGone(f"{self._remote.name} has no client {registration.client_id}")
-        own = (await self._scopes()).get(registration.client_id) or {}
+        own = (await self._scopes()).get(scope_name(registration.client_id)) or {}
         return Reading(registration, _differences(found, own, metadata, registration))
 
     async def update(self, registration: Registration, metadata: ClientMetadata, attempt: str) -> Registration:
@@ -148,7 +157,8 @@ class KeycloakAdmin:
             return None
         attributes = found.get("attributes")
         tag = attributes.get(TAG) if isinstance(attributes, dict) else None
-        return FoundClient(tag if isinstance(tag, str) else None)
+        other_uses = tuple(name for name in _OTHER_USES if found.get(name))
+        return FoundClient(tag if isinstance(tag, str) else None, other_uses)
 
     # --- the client --------------------------------------------------------------------------------------------------
 
@@ -418,7 +428,7 @@ def _differences(
     differs += [name for name, value in wanted["attributes"].items() if attributes.get(name) != value]
     if set(found.get("optionalClientScopes") or ()) != set(metadata.scopes):
         differs.append("optionalClientScopes")
-    if registration.client_id not in (found.get("defaultClientScopes") or ()):
+    if scope_name(registration.client_id) not in (found.get("defaultClientScopes") or ()):
         differs.append("defaultClientScopes")
     have = {mapper.get("name"): mapper.get("config") or {} for mapper in scope.get("protocolMappers") or ()}
     mappers = {mapper["name"]: mapper["config"] for mapper in _mappers(registration.client_id, metadata)}

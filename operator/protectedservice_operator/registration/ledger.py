@@ -166,6 +166,7 @@ class Record(BaseModel):
     fault: Refusal | None = None  # the server registered something else than was asked for
     deletion_started: float | None = None
     brought: bool = False  # the owner brings the client's id and secret
+    adopted: bool = False  # the client was there before the owner, which proved that it has its credentials
     withdrawn: float | None = None  # seconds since the epoch: since when its server lets the owner have no client
     left_behind: tuple[str, ...] = ()  # ids of earlier clients of the owner's that their server could not delete
     uncertain: int = 0  # attempts that may have left a client behind
@@ -180,6 +181,11 @@ class Record(BaseModel):
     def is_foreign(self) -> bool:
         """Whether the client was made by other hands: used as it is, and nothing to be ended when it is not used."""
         return self.brought and not self.manageable
+
+    @property
+    def is_unchangeable(self) -> bool:
+        """Whether the client was adopted at a server that gives no way to change it: it is used as it is."""
+        return self.adopted and not self.manageable
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from .. import reasons
@@ -18,7 +19,7 @@ from ..errors import AdministratorMustAct, AlreadyExists, ClusterUnavailable, Co
 from ..events import Tell
 from ..resource import COMPONENT_LEDGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_WATCH, MANAGED_BY, SECRET, Meta
 from .driver import ClientMetadata, Driver, Registration, RegistrationRefused
-from .ledger import Entry, Refusal, secret_name
+from .ledger import Entry, Refusal, State, secret_name
 
 T = TypeVar("T")
 
@@ -105,6 +106,17 @@ class LedgerEntries:
         self._uncertain()
         text = f"A client may be left at the authorization server: {what}; look for clients with this object's tag"
         await tell("Warning", reasons.REGISTRATION_UNCERTAIN, text)
+
+    async def lose_adopted(self, entry: Entry, version: str, tell: Tell) -> None:
+        """The adopted client is gone, or has another secret: no other one is ever made in its place."""
+        record = entry.record
+        text = (
+            f"Adopted client {record.client_id} is not at {record.server} any more by its secret, and no other one "
+            "takes its place: have it made again under this id, or its secret written into the Secret that "
+            "spec.client.adopt names"
+        )
+        await tell("Warning", reasons.CLIENT_LOST, text)
+        await self.store(replace(entry.with_record(state=State.IDLE, intent=None, drifted=()), chosen=None), version)
 
     def refusal(self, intent: ClientMetadata, outcome: UserMustEdit | AdministratorMustAct) -> Refusal | None:
         """What to remember of a server's no to these metadata."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 CLIENT_NAME_LIMIT: Final = 255  # what django-oauth-toolkit stores; other servers take more
@@ -15,10 +16,26 @@ def tag(cluster_id: str, namespace: str, name: str, uid: str, attempt8: str) -> 
     return "/".join((cluster_id, namespace, name, uid, attempt8))
 
 
+@dataclass(frozen=True)
+class Owner:
+    """What a tag says about whose client it is."""
+
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+
+
+def owner_of(client_tag: str | None) -> Owner | None:
+    """The owner in a tag of this form; None where the text is none."""
+    parts = (client_tag or "").rsplit("/", 4)
+    return Owner(*parts[:4]) if len(parts) == 5 else None
+
+
 def owner_uid(client_tag: str | None) -> str | None:
     """The uid in a tag of this form; None where the text is none."""
-    parts = (client_tag or "").split("/")
-    return parts[-2] if len(parts) >= 5 else None
+    owner = owner_of(client_tag)
+    return owner.uid if owner is not None else None
 
 
 def client_id(uid: str, attempt8: str) -> str:

@@ -238,6 +238,9 @@ class Registrar:
         if found is None or found[0].record.state is not expected or found[0].registration is None:
             raise moved(owner)
         entry, version = found
+        if entry.record.is_unchangeable:
+            await self._leave_as_it_is(entry, version, metadata, tell)
+            return
         if attempt is None:
             entry, version = await self._entries.write(
                 replace(entry, chosen=brought).with_record(
@@ -249,6 +252,21 @@ class Registrar:
                 version,
             )
         await self._entries.shield(self._update_and_store(entry, version, connection, tell))
+
+    async def _leave_as_it_is(self, entry: Entry, version: str, metadata: ClientMetadata, tell: Tell) -> None:
+        """An adopted client that nobody can change from here: what spec asks for is told instead of asked for."""
+        record = entry.record
+        text = (
+            f"Client {record.client_id} is used as it is, because {record.server} gives no way to change it: see there "
+            f"that it has scope {' '.join(metadata.scopes)}"
+        )
+        if metadata.audiences:
+            text += f" and audience {' '.join(metadata.audiences)}"
+        await tell("Warning", reasons.CLIENT_UNCHANGEABLE, text)
+        held = entry.with_record(
+            audiences=metadata.audiences, scopes=metadata.scopes, metadata_digest=metadata.digest(), refusal=None
+        )
+        await self._entries.write(held, version)
 
     async def _update_and_store(self, entry: Entry, version: str, connection: Connection, tell: Tell) -> None:
         intent, registration = open_intent(entry), entry.chosen or entry.registration
@@ -265,6 +283,9 @@ class Registrar:
             await self._entries.store(kept, version)
             raise
         except (HandleRefused, ClientGone, AttemptSpent) as lost:
+            if entry.record.adopted:
+                await self._entries.lose_adopted(entry, version, tell)
+                return
             await self._replace_client(entry, version, connection, tell, certainly_gone=isinstance(lost, ClientGone))
             return
         drifted = ", ".join(entry.record.drifted)

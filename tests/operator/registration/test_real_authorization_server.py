@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
 from protectedservice_operator.authorization_server import Endpoints
-from protectedservice_operator.errors import ServerUnavailable
+from protectedservice_operator.cache import Cache
+from protectedservice_operator.errors import ServerUnavailable, UserMustEdit
+from protectedservice_operator.registration.adopter import Adopter
 from protectedservice_operator.registration.discovery import discover
 from protectedservice_operator.registration.driver import (
     AttemptSpent,
@@ -21,15 +23,26 @@ from protectedservice_operator.registration.driver import (
     RegistrationRefused,
 )
 from protectedservice_operator.registration.dynamic import DynamicClientRegistration
+from protectedservice_operator.registration.ledger_entries import LedgerEntries
 from protectedservice_operator.registration.names import client_name, tag
 from protectedservice_operator.registration.remote import Remote
 from protectedservice_operator.registration.token import TokenEndpoint, TokenRefused
 
 from ...support.authorization_server_process import AuthorizationServerProcess
+from ...support.fake_cluster import FakeCluster
 from .told import assert_untold, log_of
 
 NAME = client_name("Orders", tag("cluster", "shop", "orders", "00000000-0000-0000-0000-000000000001", "0a1b2c3d"))
 METADATA = ClientMetadata(NAME, ("read", "write"), audiences=("https://orders.example",))
+
+
+@dataclass(frozen=True)
+class Connected:
+    """As the operator keeps a connection."""
+
+    driver: DynamicClientRegistration
+    tokens: TokenEndpoint
+    endpoints: Endpoints
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +128,24 @@ async def test_a_client_lives_from_registration_to_deletion(
     secrets = [client.client_secret, token.value, server.initial_access_token]
     secrets += [str(one.registration_access_token) for one in (client, changed)]
     assert_untold(secrets, log_of(caplog), repr(client), repr(changed), repr(token))
+
+
+async def test_a_client_is_proved_by_its_secret_and_by_no_other_one(
+    driver: DynamicClientRegistration, tokens: TokenEndpoint, endpoints: Endpoints
+) -> None:
+    """As adoption asks it, of the server that answers in the order that it likes."""
+    client = await driver.register(METADATA, "proved")
+    connection = Connected(driver, tokens, endpoints)
+    adopter = Adopter(LedgerEntries(FakeCluster(), Cache(), "protectedservice-system"))
+
+    await adopter.prove(client, connection, "Secret shop/legacy")
+    with pytest.raises(UserMustEdit, match="AdoptionNotProved") as refused:
+        await adopter.prove(replace(client, client_secret="surely-not-the-secret"), connection, "Secret shop/legacy")
+
+    assert "surely-not-the-secret" not in str(refused.value)
+    with pytest.raises(UserMustEdit, match="AdoptionNotProved"):
+        await adopter.prove(replace(client, client_id="nobody"), connection, "Secret shop/legacy")
+    await driver.delete(client)
 
 
 async def test_the_same_attempt_gives_the_same_client_and_with_other_metadata_it_is_spent(
