@@ -28,6 +28,7 @@ from .credential import Credential
 from .driver import (
     Capabilities,
     ClientGone,
+    ClientIdTaken,
     ClientMetadata,
     FoundClient,
     MetadataRejected,
@@ -36,6 +37,7 @@ from .driver import (
     RegistrationRefused,
 )
 from .hydra import TAG
+from .names import same_owner
 from .oauth import OAuthError, basic, bearer, is_bearer_token, oauth_error
 from .remote import Answer, Remote
 
@@ -86,9 +88,10 @@ class KeycloakAdmin:
     async def register(
         self, metadata: ClientMetadata, attempt: str, chosen: Registration | None = None
     ) -> Registration:
-        """Make the client `chosen`, or make whatever has its id that client. Repeatable.
+        """Make the client `chosen`, or make what an earlier attempt of this object's made that client. Repeatable.
 
         Raises:
+            ClientIdTaken: somebody else's client has the id; it is as it was.
             RegistrationRefused, MetadataRejected: nothing was changed.
             AdministratorMustAct: the realm lacks a client scope (ClientScopeMissing), or there is no such realm.
             ServerUnavailable: as everywhere.
@@ -104,6 +107,8 @@ class KeycloakAdmin:
         }
         answer = await self._ask("register", "POST", f"{self._realm}/clients", body)
         if answer.status == 409 and (found := await self._find(chosen.client_id)) is not None:
+            if not same_owner(_tag(found), metadata.tag):
+                raise ClientIdTaken(self._remote.name, chosen.client_id)
             await self._replace("register", found, metadata, chosen, scopes)
         elif answer.status >= 400:
             raise self._refusal("register", answer, chosen)
@@ -144,11 +149,7 @@ class KeycloakAdmin:
     async def find(self, client_id: str) -> FoundClient | None:
         """The client of this id; None when there is none."""
         found = await self._find(client_id)
-        if found is None:
-            return None
-        attributes = found.get("attributes")
-        tag = attributes.get(TAG) if isinstance(attributes, dict) else None
-        return FoundClient(tag if isinstance(tag, str) else None)
+        return None if found is None else FoundClient(_tag(found))
 
     # --- the client --------------------------------------------------------------------------------------------------
 
@@ -381,6 +382,12 @@ def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
         "webOrigins": [],
         "attributes": {TAG: metadata.tag},
     }
+
+
+def _tag(client: Mapping[str, Any]) -> str | None:
+    attributes = client.get("attributes")
+    tag = attributes.get(TAG) if isinstance(attributes, dict) else None
+    return tag if isinstance(tag, str) else None
 
 
 def scope_name(client_id: str) -> str:
