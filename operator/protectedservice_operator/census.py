@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .cache import Cache, Cached
 from .registration.ledger import ANNOTATION, SECRET_PREFIX, Record
-from .resource import SECRET, Reference
+from .resource import OWNERS, SECRET, Reference
 
 
 class Census:
@@ -15,7 +15,7 @@ class Census:
         self._ledger: dict[str, tuple[str, str | None]] = {}  # entry -> its resourceVersion, its client's server
 
     def clients(self, server: Reference) -> int:
-        """How many clients of ours live at this server."""
+        """How many clients of ours live at this server, but for the probe client, which is there for a moment."""
         return sum(self._server(entry) == str(server) for entry in self._cache.all(SECRET))
 
     def _server(self, entry: Cached) -> str | None:
@@ -30,7 +30,7 @@ class Census:
             annotations = entry.body()["metadata"].get("annotations") or {}
             try:
                 record = Record.model_validate_json(annotations.get(ANNOTATION, ""))
-                place = record.server if record.client_id is not None else None
+                place = record.server if record.client_id is not None and record.owner_kind in OWNERS else None
             except ValueError:
                 place = None
             known = self._ledger[entry.name] = (entry.resource_version, place)

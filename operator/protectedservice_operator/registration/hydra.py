@@ -1,8 +1,10 @@
 """Ory Hydra by its admin API: the driver for servers that take the client's id and secret from us.
 
 A registration is an upsert: POST, and where the id is there already (409) with this object's tag, PUT. So an
-interrupted one is simply repeated, there is exactly one client, always, and nobody else's is overwritten. What was seen at Hydra 2.3: PUT replaces everything, the metadata
-included, and keeps the secret unless one is sent; a client may only authenticate as it is registered.
+interrupted one is simply repeated, there is exactly one client, always, and nobody else's is overwritten.
+
+What was seen at Hydra 2.3: PUT replaces everything, the metadata included, and keeps the secret unless one is sent; a
+client may only authenticate as it is registered.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ class HydraAdmin:
             if found is None:
                 raise ServerUnavailable(
                     reasons.UNREACHABLE,
-                    f"{self._remote.name}: client {chosen.client_id} was there and is gone; it is tried again by itself",
+                    f"{self._remote.name}: client {chosen.client_id} was there and is gone; tried again by itself",
                 )
             if not same_owner(found.tag, metadata.tag):
                 raise ClientIdTaken(self._remote.name, chosen.client_id)
