@@ -63,7 +63,7 @@ class Bench:
     """Starts and stops; a context manager that leaves nothing behind."""
 
     def __init__(self, tools: Tools) -> None:
-        self._tools = tools
+        self.tools = tools
         self._folder = Path(tempfile.mkdtemp(prefix="data-plane-"))
         self._folder.chmod(0o755)
         self._processes = Processes()
@@ -89,7 +89,7 @@ class Bench:
             StartError: it ended, or did not answer 200 in time.
         """
         place = self._place()
-        launch = candidate.launch(self._tools, place, setup)
+        launch = candidate.launch(self.tools, place, setup)
         began = time.monotonic()
         running = self._processes.start(
             candidate.name, launch.command, place.folder, core=SERVER_CORE, environment=launch.environment
@@ -121,7 +121,7 @@ class Bench:
         for path, body in BODIES.items():
             (www / path.removeprefix("/")).write_bytes(body)
         place = self._place(self._as_port)
-        launch = candidates.authorization_server(self._tools, place, www)
+        launch = candidates.authorization_server(self.tools, place, www)
         running = self._processes.start("authorization server", launch.command, place.folder, core=LOAD_CORE)
         _await(running, lambda: answers.get(self._as_port, "/introspections", None).status == 200)
 

@@ -1,4 +1,4 @@
-"""The resource server beside its peers, in one command: `. scripts/venv.sh; python benchmarks/data_plane.py`.
+"""The resource server beside its peers, in one command: `python3 benchmarks/data_plane.py`.
 
     --quick             two rounds: shows that everything works, in three minutes
     --only REGIME,...   some of: start memory pause hot headers tokens no-cache proxy-200b proxy-100k flight
@@ -98,14 +98,13 @@ def _circumstances_and_tools(quick: bool, arguments: Sequence[str]) -> tuple[rep
         raise MissingError(f"this process may not use the cores {SERVER_CORE} and {LOAD_CORE}; remedy: allow them")
     # Before anything is installed: that is load of our own.
     before = os.getloadavg()[0]
-    server = packages.server_program()
     packages.install_packages()
-    venv = packages.peers_venv()
+    venv = packages.venv()
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     lua = next(Path("/").glob(packages.LUA_CJSON.removeprefix("/"))).parent
-    command = " ".join(["python benchmarks/data_plane.py", *arguments])
+    command = " ".join(["python3 benchmarks/data_plane.py", *arguments])
     circumstances = report.circumstances(command, packages.versions(venv), before, quick=quick)
-    return circumstances, Tools(server, venv, lua, packages.ROOT / "resource_server")
+    return circumstances, Tools(packages.server_program(venv), venv, lua, packages.ROOT / "resource_server")
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

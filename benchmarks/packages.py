@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOCK: Final = ROOT / "requirements" / "benchmarks.txt"
 POLICY_RC: Final = Path("/usr/sbin/policy-rc.d")
+
+PYTHON: Final = Path("/usr/bin/python3")
+"""Debian's, as in the images; one that somebody built by hand is often built without profile-guided optimisation."""
 
 
 class MissingError(Exception):
@@ -35,6 +37,8 @@ class Need:
 
 LUA_CJSON: Final = "/usr/lib/*/lua/5.1/cjson.so"
 NEEDS: Final = (
+    Need(str(PYTHON), "python3"),
+    Need("/usr/lib/python3.*/ensurepip/__init__.py", "python3-venv"),
     Need("setpriv", "util-linux"),
     Need("taskset", "util-linux"),
     Need("wrk", "wrk"),
@@ -84,43 +88,43 @@ def _run(command: list[str]) -> None:
         raise MissingError(f"{' '.join(command)} failed:\n{(ended.stdout + ended.stderr).strip()[-2000:]}")
 
 
-def peers_venv() -> Path:
-    """A virtual environment with the locked peers, apart from the project's own; made anew when the lock changed.
+def venv() -> Path:
+    """A virtual environment of Debian's Python with this project and the locked peers; made anew when these changed.
 
     Raises:
         MissingError: it cannot be made.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     lock = LOCK.read_bytes()
-    wanted = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:16]
+    told = (python_version(), str(ROOT), (ROOT / "pyproject.toml").read_text("utf-8"))
+    wanted = hashlib.sha256(lock + "".join(told).encode()).hexdigest()[:16]
     venv = cache / "protectedservice" / f"benchmarks-{wanted}"
     stamp = venv / "complete"
     if not stamp.exists():
         print(f"benchmark: installing {LOCK.relative_to(ROOT)}", flush=True)
-        _run([sys.executable, "-m", "venv", "--clear", str(venv)])
+        _run([str(PYTHON), "-m", "venv", "--clear", str(venv)])
         pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, "--require-hashes", "-r", str(LOCK)])
+        _run([*pip, "--no-deps", "-e", str(ROOT)])
         stamp.touch()
     return venv
 
 
-def server_program() -> Path:
-    """The program under test, as a user starts it.
+def server_program(venv: Path) -> Path:
+    """The program under test, as a user starts it."""
+    return venv / "bin" / "protectedservice-server"
 
-    Raises:
-        MissingError: the project's environment is not there.
-    """
-    program = ROOT / ".venv" / "bin" / "protectedservice-server"
-    if not program.exists():
-        raise MissingError("there is no .venv/bin/protectedservice-server; remedy: . scripts/venv.sh")
-    return program
+
+def python_version() -> str:
+    """Of the Python that runs ours and the peers written in it."""
+    return _said(str(PYTHON), "-c", "import platform; print(platform.python_version())")
 
 
 def versions(venv: Path) -> dict[str, str]:
     """Version of each thing that was measured or measured with."""
     found = {
-        "protectedservice-server": f"{_said(str(server_program()), '--version')} at {_commit()}",
-        "Python": sys.version.split()[0],
+        "protectedservice-server": f"{_said(str(server_program(venv)), '--version')} at {_commit()}",
+        "Python": f"{python_version()} (Debian's)",
     }
     debian = ("nginx", "libnginx-mod-http-lua", "apache2", "libapache2-mod-oauth2", "wrk")
     found |= {package: _said("dpkg-query", "-W", "-f", "${Version}", package) for package in debian}

@@ -12,7 +12,7 @@ from . import load, single_flight
 from .bench import SERVER_CORE, Bench, Live, StartError
 from .candidates import APACHE, ASGI_UVICORN, GRANIAN, NGINX_LUA, NODE, OURS, PEERS, Candidate, Setup
 from .load import Load, LoadError
-from .packages import ROOT, server_program
+from .packages import ROOT
 from .pairing import Refusal, Result, figure
 from .sections import Column, Effort, Row, Section
 
@@ -167,8 +167,7 @@ def _bursts(bench: Bench, candidate: Candidate, bursts: int) -> tuple[Result, Re
 
 def pause(bench: Bench, effort: Effort) -> Section:
     """The collector's longest pause with a million remembered tokens."""
-    del bench
-    python = server_program().with_name("python")
+    python = bench.tools.venv / "bin" / "python"
     script = ROOT / "benchmarks" / "gc_pause.py"
     command = ["taskset", "-c", str(SERVER_CORE), str(python), "-P", str(script), str(effort.collected)]
     found = _pause(command)

@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# The tests on a real cluster: scripts/e2e_kind.sh [--keep-cluster] [--keep-namespace] [-- PYTEST ARGUMENTS]
+# The tests on a real cluster: scripts/e2e_kind.sh [--all] [--keep-cluster] [--keep-namespace] [-- PYTEST ARGUMENTS]
 #   A fresh KIND cluster "protectedservice-e2e", the product in it, then pytest -m cluster; the cluster is removed at the end.
+#   --all              the slow ones too: autoscaling, with a metrics-server built from its Go module
 #   --keep-cluster     leave the cluster, and use it again next time
 #   --keep-namespace   leave the namespaces of the tests, to look at
 set -euo pipefail
 cd "$(dirname "$0")/.."
 KIND_FOLDER=$PWD/scripts/kind
-for part in say versions engine tools node_image base_image images cluster install; do
+for part in say versions engine tools node_image base_image images cluster network_policies metrics_server install; do
   # shellcheck disable=SC1090
   . "$KIND_FOLDER/$part.sh"
 done
 CLUSTER=protectedservice-e2e
 keep_cluster=false
+all=false
 while [ $# -gt 0 ]; do
   case $1 in
+    --all) all=true ;;
     --keep-cluster) keep_cluster=true ;;
     --keep-namespace) export PROTECTEDSERVICE_E2E_KEEP_NAMESPACE=1 ;;
     --)
@@ -21,14 +24,14 @@ while [ $# -gt 0 ]; do
       break
       ;;
     *)
-      sed -n '2,5s/^# \{0,1\}//p' "$0"
+      sed -n '2,6s/^# \{0,1\}//p' "$0"
       exit 2
       ;;
   esac
   shift
 done
 
-steps 9
+steps 10
 lock "cluster-$CLUSTER"
 lock setup
 step 'Python environment'
@@ -60,12 +63,20 @@ cluster_up "$CLUSTER"
 step 'Images into the cluster'
 mapfile -t images < <(image_names postgresql)
 cluster_load "$CLUSTER" "${images[@]}"
+step 'NetworkPolicies are enforced'
+network_policies "$CLUSTER"
+wanted='cluster and not slow'
+if [ "$all" = true ]; then
+  wanted=cluster
+  note 'CPU time is measured'
+  metrics_server "$CLUSTER"
+fi
 step 'Operator and authorization server'
 install_product e2e
 step 'Tests'
 export PROTECTEDSERVICE_E2E_CLUSTER=$CLUSTER
 verdict=0
-.venv/bin/pytest tests/api_server tests/e2e -m cluster "$@" || verdict=$?
+.venv/bin/pytest tests/api_server tests/e2e -m "$wanted" "$@" || verdict=$?
 if [ "$verdict" != 0 ]; then
   kubectl get pods,events --all-namespaces >&2 || true
   cluster_state "${SYSTEM_NAMESPACES[@]}"

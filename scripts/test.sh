@@ -3,7 +3,8 @@
 #   --fast   checks and the tests that need no cluster, but for the most thorough enumerations
 #   default  the same and those, then the API-server and end-to-end tests on a KIND cluster of their own (made, used, removed)
 #   --all    the same, with the slow tests too: real authorization servers of other people (Go, Java, Node), built or
-#            fetched once, and fuzzing (scripts/fuzz.sh); those whose tools are missing are skipped and say so
+#            fetched once, autoscaling by a real metrics-server, and fuzzing (scripts/fuzz.sh); those whose tools are
+#            missing are skipped and say so
 set -euo pipefail
 cd "$(dirname "$0")/.."
 level=default
@@ -11,7 +12,7 @@ case "${1:-}" in
   --fast) level=fast ;;
   --all) level=all ;;
   '') ;;
-  *) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 started=$SECONDS
 say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
@@ -31,6 +32,6 @@ if [ "$level" = all ]; then
 fi
 if [ "$level" != fast ]; then
   say 'tests on a real cluster'
-  scripts/e2e_kind.sh
+  if [ "$level" = all ]; then scripts/e2e_kind.sh --all; else scripts/e2e_kind.sh; fi
 fi
 say "all tests passed ($level)"

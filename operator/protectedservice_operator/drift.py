@@ -75,7 +75,7 @@ def intruders(desired: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
             return sorted(_deployment_intruders(desired, live), key=_pointer_order, reverse=True)
         case "Service":
             return sorted(_service_intruders(desired, live), key=_pointer_order, reverse=True)
-        case "PodDisruptionBudget" | "HorizontalPodAutoscaler":
+        case "PodDisruptionBudget" | "HorizontalPodAutoscaler" | "NetworkPolicy":
             return sorted(_closed(desired["spec"], live["spec"], "/spec"), key=_pointer_order, reverse=True)
     return []
 

@@ -6,24 +6,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import reasons
+from . import manifests, reasons
 from .authorization_server import AuthorizationServer
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .client_checks import ClientChecks
-from .conditions import is_true
+from .conditions import find_condition, is_true
+from .isolation import Finding, Isolated, Trial
 from .observed import Observed, Projection, Settings
 from .proof import Pod
 from .protected_service import ProtectedService
 from .registrant import Registrant
 from .registration.ledger import ANNOTATION, Record, secret_name
 from .resource import (
+    ANNOTATION_DESIRED_HASH,
     AUTHORIZATION_SERVER,
     CONFIG_MAP,
     DEPLOYMENT,
     HORIZONTAL_POD_AUTOSCALER,
     NAMESPACE,
+    NETWORK_POLICY,
     POD,
     POD_DISRUPTION_BUDGET,
     PROTECTED_SERVICE,
@@ -33,9 +36,19 @@ from .resource import (
     Key,
     Reference,
 )
+from .trials import Trials
+from .upstream_pods import UpstreamPods
 from .verification import Verifier
 
-_CHILDREN = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, POD_DISRUPTION_BUDGET, HORIZONTAL_POD_AUTOSCALER)
+_CHILDREN = (
+    DEPLOYMENT,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    CONFIG_MAP,
+    POD_DISRUPTION_BUDGET,
+    HORIZONTAL_POD_AUTOSCALER,
+    NETWORK_POLICY,
+)
 
 
 class Gatherer:
@@ -48,11 +61,13 @@ class Gatherer:
         verifier: Verifier,
         brought: BroughtCredentials,
         checks: ClientChecks,
+        upstreams: UpstreamPods,
+        trials: Trials,
         settings: Settings,
         namespace: str,
     ) -> None:
         self._cache, self._servers, self._verifier = cache, servers, verifier
-        self._brought, self._checks = brought, checks
+        self._brought, self._checks, self._upstreams, self._trials = brought, checks, upstreams, trials
         self._settings, self._namespace = settings, namespace
         self._audiences: Audiences | None = None
 
@@ -69,6 +84,13 @@ class Gatherer:
         server = self.server(reference)
         pods, mounted = self._pods(service)
         self._recognise(service, pods)
+        children = {
+            (entry.kind, entry.name): entry.body()
+            for entry in self._cache.owned_by(meta.uid)
+            if entry.kind in _CHILDREN and entry.namespace == meta.namespace
+        }
+        self._recognise_trial(service, children.get((NETWORK_POLICY, service.child_name)))
+        upstream = self._upstreams.known(service)
         return Observed(
             service=service,
             reference=reference,
@@ -82,17 +104,17 @@ class Gatherer:
             ledger_digests=self.ledger_digests(service),
             projection=self.projection(service),
             brought=self._brought.known(service),
-            children={
-                (entry.kind, entry.name): entry.body()
-                for entry in self._cache.owned_by(meta.uid)
-                if entry.kind in _CHILDREN and entry.namespace == meta.namespace
-            },
+            children=children,
             pods=pods,
             mounted_config_maps=mounted,
             proof=self._verifier.proof(meta.uid),
             proof_due=self._verifier.due(meta.uid, pods),
             proof_running=self._verifier.running(meta.uid),
             check_due=self._checks.due(meta.uid),
+            upstream=upstream,
+            trial=self._trials.trial(meta.uid),
+            trial_due=isinstance(upstream, Isolated)
+            and self._trials.due(meta.uid, _hash(manifests.network_policy(service, upstream))),
         )
 
     def reference(self, service: Registrant, ledger: Record | None) -> Reference | None:
@@ -164,6 +186,16 @@ class Gatherer:
         """After a start, what status says was proved is not proved again at once: a restart calls nobody."""
         if is_true(service.status.get("conditions") or (), reasons.VERIFIED):
             self._verifier.recognise(service.meta.uid, [pod.name for pod in pods])
+
+    def _recognise_trial(self, service: ProtectedService, policy: Mapping[str, Any] | None) -> None:
+        """The same of the upstream's trial: what status says is about the policy that stands in the cluster."""
+        told = find_condition(service.status.get("conditions") or (), reasons.UPSTREAM_ISOLATED)
+        if policy is not None and told is not None and told["status"] == "True":
+            self._trials.recognise(service.meta.uid, Trial(_hash(policy), Finding.REFUSED, told["message"]))
+
+
+def _hash(manifest: Mapping[str, Any]) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(ANNOTATION_DESIRED_HASH))
 
 
 @dataclass(frozen=True, order=True)

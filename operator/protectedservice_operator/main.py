@@ -33,7 +33,8 @@ from .resource import Key, Reference
 from .runtime import Runtime, StartFailed, identify_cluster
 from .settings import BadSettings, Settings
 from .sweep import OrphanSweep
-from .triggers import Triggers, readers_of_secrets
+from .trials import Trials
+from .triggers import Triggers, related_by_content
 from .verification import Verifier
 from .work_queue import WorkQueue
 from .workers import Workers
@@ -131,6 +132,8 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
     closing.push_async_callback(servers.aclose)
     verifier = Verifier(wake, interval=config.verification_interval)
     closing.push_async_callback(verifier.aclose)
+    trials = Trials(wake, interval=config.verification_interval)
+    closing.push_async_callback(trials.aclose)
     entries = LedgerEntries(cluster, cache, config.namespace, uncertain=metrics.registration_uncertain.inc)
     closing.push_async_callback(entries.drain)
     sweep = OrphanSweep(
@@ -159,12 +162,13 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
         metrics=metrics,
         rollout_concurrency=config.rollout_concurrency,
         checks=ClientChecks(interval=config.drift_interval, clock=clock),
+        trials=trials,
     )
     runtime = Runtime(
         cluster=cluster,
         cache=cache,
         queue=queue,
-        triggers=Triggers(cache, config.namespace, readers_of_secrets(cache)),
+        triggers=Triggers(cache, config.namespace, related_by_content(cache)),
         workers=Workers(queue, reconcile, metrics, clock, count=config.workers),
         metrics=metrics,
         clock=clock,

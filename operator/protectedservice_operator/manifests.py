@@ -1,9 +1,9 @@
 """Pure builders of the children of a ProtectedService: one function per kind, a fresh dict each time.
 
-The children's names never change (protected_service.py); their selectors are two labels of ours and never anybody else's: what
-users add to labels and annotations stands beside ours, which win. Every
-child carries the controller ownerReference, so that the garbage collector removes it with its service, and the
-annotation `protectedservice.dev/desired-hash`, so that an unchanged child costs no call.
+The children's names never change (protected_service.py); their selectors are two labels of ours and never anybody
+else's: what users add to labels and annotations stands beside ours, which win. Every child carries the controller
+ownerReference, so that the garbage collector removes it with its service, and the annotation
+`protectedservice.dev/desired-hash`, so that an unchanged child costs no call.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .authorization_server import Endpoints
+from .isolation import PROTOCOLS, Isolated, ranges
 from .protected_service import ProtectedService, Upstream
 from .registrant import Registrant
 from .resource import (
@@ -31,6 +32,7 @@ from .resource import (
     LABEL_NAME,
     LABEL_WATCH,
     MANAGED_BY,
+    NETWORK_POLICY,
     POD_DISRUPTION_BUDGET,
     SECRET,
     Kind,
@@ -87,6 +89,11 @@ def controller_reference(service: Registrant) -> Manifest:
 def selector(service: ProtectedService) -> dict[str, str]:
     """The two labels that select the service's pods, for ever."""
     return {LABEL_NAME: service.meta.name, LABEL_COMPONENT: COMPONENT_SERVER}
+
+
+def pod_labels(service: ProtectedService) -> dict[str, str]:
+    """Labels of the service's pods."""
+    return {**service.pod_labels, **labels(service)}
 
 
 def labels(service: Registrant, component: str = COMPONENT_SERVER) -> dict[str, str]:
@@ -268,7 +275,7 @@ def deployment(
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
                 "template": {
                     "metadata": {
-                        "labels": {**service.pod_labels, **labels(service)},
+                        "labels": pod_labels(service),
                         # The server re-reads changed credentials by itself; another client is another pod.
                         "annotations": {**service.pod_annotations, f"{GROUP}/client": digest(client_id)},
                     },
@@ -311,6 +318,40 @@ def pod_disruption_budget(service: ProtectedService, budget: Mapping[str, Any]) 
             },
         }
     )
+
+
+def network_policy(service: ProtectedService, upstream: Isolated) -> Manifest:
+    """The upstream's target ports are for the resource server's pods alone; what reaches its other ports still does."""
+    rules: list[Manifest] = [
+        {
+            "from": [{"podSelector": {"matchLabels": selector(service)}}],
+            "ports": [{"protocol": protocol, "port": port} for protocol, port in upstream.ports],
+        }
+    ]
+    if not upstream.governed:
+        rules.append({"ports": [port for protocol in PROTOCOLS for port in _open_ports(protocol, upstream)]})
+    return _finished(
+        {
+            "apiVersion": NETWORK_POLICY.api_version,
+            "kind": NETWORK_POLICY.kind,
+            "metadata": _metadata(service, service.child_name),
+            "spec": {
+                "podSelector": {"matchLabels": dict(upstream.selector)},
+                "policyTypes": ["Ingress"],
+                "ingress": rules,
+            },
+        }
+    )
+
+
+def _open_ports(protocol: str, upstream: Isolated) -> list[Manifest]:
+    closed = [port for of, port in upstream.ports if of == protocol]
+    if not closed:
+        return [{"protocol": protocol}]
+    return [
+        {"protocol": protocol, "port": first, **({"endPort": last} if last > first else {})}
+        for first, last in ranges(closed)
+    ]
 
 
 def template_hash(deployment_manifest: Mapping[str, Any]) -> str:

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from . import manifests, reasons
 from .authorization_server import AuthorizationServer, RegistrationKind
 from .conditions import find_condition
-from .drift import differs
+from .drift import differs, intruders
 from .errors import Outcome
+from .isolation import Fault, Isolated, Trial
 from .proof import Pod, Proof, Verdict
 from .protected_service import ProtectedService
 from .registrant import Registrant
@@ -25,6 +26,7 @@ from .resource import (
     CONFIG_MAP,
     DEPLOYMENT,
     HORIZONTAL_POD_AUTOSCALER,
+    NETWORK_POLICY,
     POD_DISRUPTION_BUDGET,
     SERVICE,
     SERVICE_ACCOUNT,
@@ -155,6 +157,9 @@ class Observed:
     proof_due: bool = False  # time, or a pod that has not been proved
     proof_running: bool = False
     check_due: bool = False  # it is time to look at the client at the server
+    upstream: Isolated | Fault | None = None  # where it is to be isolated, and was looked at
+    trial: Trial | None = None
+    trial_due: bool = False  # time, or another policy
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was worked out already
 
     @property
@@ -296,6 +301,19 @@ def _children(observed: Observed, settings: Settings) -> list[tuple[Kind, Mappin
         *([(HORIZONTAL_POD_AUTOSCALER, manifests.horizontal_pod_autoscaler(service, scaling))] if scaling else []),
         *([(POD_DISRUPTION_BUDGET, manifests.pod_disruption_budget(service, budget))] if budget is not None else []),
     ]
+
+
+def wanted_network_policy(observed: Observed) -> Mapping[str, Any] | None:
+    """What keeps others from the upstream; None where nothing is to, or where it cannot be said now."""
+    if not isinstance(observed.upstream, Isolated):
+        return None
+    return manifests.network_policy(observed.service, observed.upstream)
+
+
+def network_policy_applied(observed: Observed) -> bool:
+    """Whether the policy stands in the cluster as it is wanted."""
+    wanted, live = wanted_network_policy(observed), observed.children.get((NETWORK_POLICY, observed.service.child_name))
+    return wanted is not None and live is not None and not (differs(wanted, live) or intruders(wanted, live))
 
 
 def wanted_template(observed: Observed, settings: Settings) -> str | None:

@@ -279,5 +279,12 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
 
 
 _UNDER_WAY: Final = frozenset(
-    {reasons.PENDING, reasons.PROGRESSING, reasons.VERIFYING, reasons.DELETING, reasons.NOT_PROBED}
+    {
+        reasons.PENDING,
+        reasons.PROGRESSING,
+        reasons.VERIFYING,
+        reasons.DELETING,
+        reasons.NOT_PROBED,
+        reasons.POLICY_APPLIED,
+    }
 )

@@ -8,7 +8,7 @@ prerequisites and returns a `Step` to take, a `Blocked` that says who must act, 
 
 What to do for one that is being deleted stands in `plan_deletion.py`, for another client in the place of the one in use
 in `plan_rotation.py`, for one whose AuthorizationServer serves it no more in `plan_withdrawal.py`, for one that brings
-its credentials in `plan_brought.py`.
+its credentials in `plan_brought.py`, for one whose upstream is to be isolated in `plan_isolation.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from . import plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons
+from . import plan_brought, plan_deletion, plan_isolation, plan_rotation, plan_withdrawal, reasons
 from .conditions import find_condition
 from .drift import differences, intruders
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
@@ -341,6 +341,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _projection_differs,
     _child_unwanted,
     _workload_differs,
+    *plan_isolation.CHECKS,
     _old_policy_unused,
     _proof_missing,
     *plan_rotation.AFTER_PROOF,

@@ -37,6 +37,7 @@ class Upstream:
     forward_token: bool
     identity_headers: Mapping[str, Any] | None  # as in spec
     tls: UpstreamTLS | None
+    isolate: bool
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any]) -> Upstream:
@@ -49,6 +50,7 @@ class Upstream:
             forward_token=spec["forwardToken"],
             identity_headers=spec.get("identityHeaders"),
             tls=UpstreamTLS.parse(spec["tls"]) if "tls" in spec else None,
+            isolate=spec.get("isolate", False),
         )
 
     def url_from(self, namespace: str) -> str:
@@ -185,6 +187,11 @@ class ProtectedService:
     def scaled_to_zero(self) -> bool:
         """Whether no pod is wanted."""
         return self.replicas == 0 and self.workload.autoscaling is None
+
+    @property
+    def isolated_upstream(self) -> str | None:
+        """The Service whose pods the resource server alone is to reach; None: whoever can reach them may."""
+        return self.upstream.service if self.upstream is not None and self.upstream.isolate else None
 
     @property
     def serves_stale(self) -> bool:

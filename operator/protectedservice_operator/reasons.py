@@ -16,6 +16,7 @@ RECONCILING: Final = "Reconciling"  # kstatus: present and True while work is un
 STALLED: Final = "Stalled"  # kstatus: present and True while only a person can help
 SUSPENDED: Final = "Suspended"  # present and True while spec.suspend is true; also the reason of what waits for that
 ROTATING: Final = "Rotating"  # present while a client takes another one's place (True), or that was given up (False)
+UPSTREAM_ISOLATED: Final = "UpstreamIsolated"  # present while spec.upstream.isolate is true; no part of Ready
 # of an AuthorizationServer
 REACHABLE: Final = "Reachable"
 ADMIN_API_EXPOSED: Final = "AdminApiExposed"  # True: put a path filter in front of Hydra's admin port
@@ -97,6 +98,16 @@ DRIFT_FOUGHT: Final = "DriftFought"  # something puts back what the operator rem
 VERIFICATION_FAILED: Final = "VerificationFailed"  # the pods do not answer 401/204/401: see status.verification
 PODS_UNREACHABLE: Final = "PodsUnreachable"  # let the operator's pods reach the service port (NetworkPolicy, mesh)
 REVOCATION_NOT_PROVED: Final = "RevocationNotProved"  # no revocation endpoint, or a bound longer than the proof waits
+
+# The isolated upstream: callers who go past the resource server, and whether they can
+DIRECT_CONNECTION_REFUSED: Final = "DirectConnectionRefused"  # all is well
+POLICY_APPLIED: Final = "PolicyApplied"  # nobody has shown yet that the network enforces it: see the message
+NOT_ENFORCED: Final = "NotEnforced"  # the network enforces no NetworkPolicy, or another policy lets callers in
+UPSTREAM_NOT_FOUND: Final = "UpstreamNotFound"  # create the Service, or correct spec.upstream.service.name
+UPSTREAM_WITHOUT_SELECTOR: Final = "UpstreamWithoutSelector"  # only pods can be isolated: write a policy by hand
+UPSTREAM_SELECTS_SERVER: Final = "UpstreamSelectsServer"  # the Service selects our pods, too: correct podLabels
+UPSTREAM_ON_HOST_NETWORK: Final = "UpstreamOnHostNetwork"  # no NetworkPolicy holds there: give the pods their own
+UPSTREAM_PORT_UNKNOWN: Final = "UpstreamPortUnknown"  # correct the port, or start a pod that has it
 
 ROTATION_GIVEN_UP: Final = "RotationGivenUp"  # the client in use serves on; tried again after an hour: see the message
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import manifests, plan, plan_rotation, status, steps
+from . import trials as trials_of_upstreams
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
@@ -25,6 +26,7 @@ from .cross_client_check import CrossClientCheck
 from .errors import Outcome
 from .events import Recorder
 from .gather import Gatherer
+from .isolation import Isolated
 from .metrics import Metrics
 from .observed import Observed, Settings
 from .passes import Parts, Passes
@@ -41,6 +43,8 @@ from .resource import AUTHORIZATION_SERVER, LEDGER, SECRET, SERVICE_CLIENT, SWEE
 from .rotations import Rotations
 from .service_client_reconcile import ServiceClients
 from .sweep import OrphanSweep
+from .trials import Trials
+from .upstream_pods import LOOK_AGAIN, UpstreamPods
 from .verification import Subject, Verifier
 
 
@@ -65,13 +69,18 @@ class Reconcile(Passes[ProtectedService, Observed]):
         metrics: Metrics | None = None,
         rollout_concurrency: int = 10,
         checks: ClientChecks | None = None,
+        trials: Trials | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._verifier, self._entries, self._sweep = verifier, entries, sweep
         brought = BroughtCredentials(cluster, cache, namespace)
         self._checks = checks or ClientChecks(clock=clock)
-        gatherer = Gatherer(cache, servers, verifier, brought, self._checks, settings, namespace)
+        self._upstreams = UpstreamPods(cluster, cache)
+        self._trials = trials or Trials(wake, clock=clock)
+        gatherer = Gatherer(
+            cache, servers, verifier, brought, self._checks, self._upstreams, self._trials, settings, namespace
+        )
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
@@ -135,8 +144,11 @@ class Reconcile(Passes[ProtectedService, Observed]):
         return self._gatherer.service(key)
 
     async def learn(self, service: ProtectedService) -> None:
-        """What it brings for its client, read now."""
+        """What it brings for its client, and what stands behind its upstream, read now."""
         await self._brought.learn(service)
+        await self._upstreams.learn(service)
+        if service.isolated_upstream is None:
+            self._trials.forget(service.meta.uid)
 
     def observe(self, service: ProtectedService) -> Observed:
         """Everything its plan may look at."""
@@ -151,7 +163,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         return status.status(observed, self._settings, settled, self._wall())
 
     def next_look(self, observed: Observed) -> float | None:
-        """When its next proof, the next look at its client or a rotation is due."""
+        """When its next proof, a look at its client or its upstream, a trial of that or a rotation is due."""
         uid = observed.service.meta.uid
         if observed.service.meta.deletion_timestamp is not None:
             return None
@@ -160,6 +172,8 @@ class Reconcile(Passes[ProtectedService, Observed]):
             self._verifier.next_due(uid),
             plan_rotation.due_in(observed, self._wall()),
             check if check > 0 else None,  # overdue: something is in its way, whose change is told
+            self._trials.next_due(uid),
+            LOOK_AGAIN if observed.service.isolated_upstream is not None else None,
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -185,6 +199,8 @@ class Reconcile(Passes[ProtectedService, Observed]):
                 await self._children.prune(step, observed)
             case steps.Prove():
                 self._prove(step, observed)
+            case steps.Try():
+                self._try(step, observed)
             case _:
                 await super().act_alone(step, observed)
 
@@ -221,6 +237,23 @@ class Reconcile(Passes[ProtectedService, Observed]):
             )
         )
 
+    # --- an isolated upstream ----------------------------------------------------------------------------------------
+
+    def _try(self, step: steps.Try, observed: Observed) -> None:
+        service, upstream = observed.service, observed.upstream
+        if not isinstance(upstream, Isolated):
+            raise TypeError("a trial without an upstream")
+        self._trials.start(
+            trials_of_upstreams.Subject(
+                key=service.key,
+                uid=service.meta.uid,
+                policy=step.policy,
+                targets=upstream.targets,
+                servers=lambda: self._gatherer.ready_pods(service),
+                management_port=manifests.MANAGEMENT_PORT,
+            )
+        )
+
     # --- small things ------------------------------------------------------------------------------------------------
 
     def _forget(self, key: Key, uid: str) -> None:
@@ -228,6 +261,8 @@ class Reconcile(Passes[ProtectedService, Observed]):
         self._verifier.forget(uid)
         self._brought.forget(uid)
         self._checks.forget(uid)
+        self._upstreams.forget(uid)
+        self._trials.forget(uid)
         for waiting in self._gatherer.audiences.remove(uid):
             self._wake(waiting)
         self._children.forget(uid)

@@ -53,6 +53,7 @@ AUTHORIZATION_SERVER: Final = Kind(GROUP, VERSION, "authorizationservers", "Auth
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
 POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 SERVICE: Final = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap")
@@ -70,7 +71,7 @@ LEDGER: Final = "Ledger"
 SWEEP: Final = "Sweep"
 
 # Watched kinds with the label selector of each watch (None: everything). Secrets and pods are many: only ours, and
-# what users mark for us.
+# what users mark for us. NetworkPolicies are few, and what ours may say depends on the others of its namespace.
 WATCHED: Final[Mapping[Kind, str | None]] = {
     PROTECTED_SERVICE: None,
     SERVICE_CLIENT: None,
@@ -83,6 +84,7 @@ WATCHED: Final[Mapping[Kind, str | None]] = {
     CONFIG_MAP: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     POD_DISRUPTION_BUDGET: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
     HORIZONTAL_POD_AUTOSCALER: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
+    NETWORK_POLICY: None,
     POD: f"{LABEL_COMPONENT}={COMPONENT_SERVER}",
 }
 

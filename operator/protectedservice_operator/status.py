@@ -12,14 +12,17 @@ from typing import Any, Final
 from . import plan_rotation, reasons
 from .conditions import Condition, find_condition, merge_conditions, seconds, timestamp
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
+from .isolation import Fault, Finding, Trial
 from .observed import (
     Observed,
     ObservedClient,
     Settings,
     has_client,
+    network_policy_applied,
     projected,
     proved_template,
     wanted_metadata,
+    wanted_network_policy,
     wanted_template,
     workload_available,
 )
@@ -27,7 +30,7 @@ from .proof import Verdict, duration
 from .protected_service import ProtectedService
 from .registrant import Registrant
 from .registration.ledger import Role, State
-from .resource import DEPLOYMENT, FINALIZER
+from .resource import ANNOTATION_DESIRED_HASH, DEPLOYMENT, FINALIZER
 
 # How old a proof's entry in status may grow before a newer proof of the same outcome is written (design: 24 h).
 VERIFICATION_REWRITE: Final = 24 * 3600.0
@@ -80,23 +83,14 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
-    aside = settled.get(reasons.ROTATION)
+    aside, unapplied = settled.get(reasons.ROTATION), settled.get(reasons.UPSTREAM_ISOLATED)
     settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
     conditions = composed(observed.service, told, settled, lambda final: _ready_condition(observed, settings, final))
-    rotating = _rotating_condition(observed, aside)
-    if rotating is not None:
-        status_, reason, message = rotating
-        generation = observed.service.meta.generation
-        conditions.append(
-            {
-                "type": reasons.ROTATING,
-                "status": status_,
-                "reason": reason,
-                "message": message,
-                "observedGeneration": generation,
-            }
-        )
-    return conditions
+    beside = {
+        reasons.ROTATING: _rotating_condition(observed, aside),
+        reasons.UPSTREAM_ISOLATED: _isolated_condition(observed, settings, unapplied),
+    }
+    return [*conditions, *_listed(observed.service, {type_: said for type_, said in beside.items() if said})]
 
 
 def composed(
@@ -123,6 +117,10 @@ def composed(
         told[reasons.STALLED] = ("True", stalled.reason, stalled.message)
     elif told[reasons.READY][0] != "True" and not service.at_rest:
         told[reasons.RECONCILING] = ("True", told[reasons.READY][1], told[reasons.READY][2])
+    return _listed(service, told)
+
+
+def _listed(service: Registrant, told: Mapping[str, Told]) -> list[Condition]:
     generation = service.meta.generation
     return [
         {"type": type_, "status": status_, "reason": reason, "message": message, "observedGeneration": generation}
@@ -199,6 +197,45 @@ def _rotating_condition(observed: Observed, obstacle: Outcome | None) -> Told | 
     else:
         return None
     return "True", reasons.ROTATING, text if obstacle is None else f"{text}; {obstacle.message}"
+
+
+def _isolated_condition(observed: Observed, settings: Settings, obstacle: Outcome | None) -> Told | None:
+    """Whether nobody else reaches the upstream. No part of Ready: a caller who goes past us is no caller of ours."""
+    service, upstream, trial = observed.service, observed.upstream, observed.trial
+    if service.upstream is None or not service.upstream.isolate or service.meta.deletion_timestamp is not None:
+        return None
+    told: Told = "False", reasons.PENDING, f"NetworkPolicy {service.child_name} is not applied yet"
+    wanted = wanted_network_policy(observed)
+    if service.isolated_upstream is None:
+        text = "spec.upstream.url names no pods that a NetworkPolicy could mean; name a Service, or isolate it by hand"
+        told = "False", reasons.UPSTREAM_WITHOUT_SELECTOR, text
+    elif obstacle is not None:
+        told = "False", obstacle.reason, obstacle.message
+    elif isinstance(upstream, Fault):
+        told = "False", upstream.reason, upstream.message
+    elif wanted is not None and network_policy_applied(observed):
+        if trial is not None and trial.policy == wanted["metadata"]["annotations"][ANNOTATION_DESIRED_HASH]:
+            told = _tried(service, trial)
+        else:
+            why = "nobody has tried yet whether the network enforces it"
+            if not settings.verification:
+                why = "nobody tries whether the network enforces it: verification is switched off for this operator"
+            told = "Unknown", reasons.POLICY_APPLIED, f"NetworkPolicy {service.child_name} is applied; {why}"
+    return _suspended(*told) if service.at_rest and told[0] == "False" else told
+
+
+def _tried(service: ProtectedService, trial: Trial) -> Told:
+    match trial.finding:
+        case Finding.REFUSED:
+            return "True", reasons.DIRECT_CONNECTION_REFUSED, trial.message
+        case Finding.ACCEPTED:
+            text = (
+                f"{trial.message}, whatever NetworkPolicy {service.child_name} says: the cluster's network (CNI) does "
+                "not enforce NetworkPolicies, or another policy lets callers in; ask the cluster's administrator"
+            )
+            return "False", reasons.NOT_ENFORCED, text
+    text = f"NetworkPolicy {service.child_name} is applied; whether it is enforced is not known: {trial.message}"
+    return "Unknown", reasons.POLICY_APPLIED, text
 
 
 def credentials_told(observed: ObservedClient, *, holds: bool) -> Told:

@@ -88,6 +88,13 @@ class Prove(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Try(Step):
+    """Schedule a direct connection to the isolated upstream, while the policy of this hash is in force."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoteWithdrawal(Step):
     """Write down since when (seconds since the epoch) the service may not have its client; None: it may again."""
 

@@ -10,7 +10,7 @@
 | a ProtectedService, ServiceClient or AuthorizationServer that is gone | its ledger entry too |
 | a ledger Secret | its object; the ledger entry itself when that is gone |
 | a namespace | every ProtectedService and ServiceClient in it |
-| anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret |
+| anything | what `related` names besides: the readers of a Secret, the isolating services beside a NetworkPolicy |
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .resource import (
     LEDGER,
     LEDGER_OWNERS,
     NAMESPACE,
+    NETWORK_POLICY,
     OWNERS,
     PROTECTED_SERVICE,
     SECRET,
@@ -40,6 +41,32 @@ Related = Callable[[Cached], Iterable[Key]]
 def nothing_related(_: Cached) -> Iterable[Key]:
     """For an operator that needs no more than the table above."""
     return ()
+
+
+def related_by_content(cache: Cache) -> Related:
+    """`related` for all that is told by no owner and no label."""
+    secrets, policies = readers_of_secrets(cache), neighbours_of_policies(cache)
+
+    def related(entry: Cached) -> Iterator[Key]:
+        yield from secrets(entry)
+        yield from policies(entry)
+
+    return related
+
+
+def neighbours_of_policies(cache: Cache) -> Related:
+    """`related` for NetworkPolicies of others: the services of the same namespace that isolate their upstream."""
+
+    def related(entry: Cached) -> Iterator[Key]:
+        if entry.kind != NETWORK_POLICY or entry.owner_kind == PROTECTED_SERVICE.kind:
+            return
+        for service in cache.all(PROTECTED_SERVICE):
+            if service.namespace == entry.namespace:
+                parsed = ProtectedService.parse(service.body())
+                if parsed.isolated_upstream is not None:
+                    yield parsed.key
+
+    return related
 
 
 def readers_of_secrets(cache: Cache) -> Related:

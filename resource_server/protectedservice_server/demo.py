@@ -15,6 +15,7 @@ _OPEN: Final[dict[str, dict[str, object]]] = {
     "/health": {"status": "alive"},
     "/ready": {"status": "ready"},
 }
+_PATHS: Final = frozenset({DEMO_PROTECTED_PATH, *_OPEN})
 _METHODS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -35,7 +36,7 @@ def demonstration(method: str, path: str, need: Requirement | Access, facts: Fac
 
     The answer to a request that was let in; `facts` about its token, where the path needs one.
     """
-    if path != DEMO_PROTECTED_PATH and path not in _OPEN:
+    if path not in _PATHS:
         return error(404, "not_found", "The demonstration has /public, /protected, /health and /ready")
     if method not in _METHODS:
         return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))

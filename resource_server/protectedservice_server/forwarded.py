@@ -7,30 +7,18 @@ from this server are taken off; `Host` is the upstream's own authority; who call
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import add
 from typing import Final
 
 from .bearer import Header
 from .decision import Facts
+from .http1.answers import HOP_BY_HOP
 from .http1.client import Head
 from .http1.exchange import Exchange
+from .http1.heads import LONGEST, Layout, pick
 from .identity import Identity, plain
-
-HOP_BY_HOP: Final = frozenset(
-    {  # RFC 9110 section 7.6.1, and what older programs used
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-authentication-info",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
 
 # Written by us. `http2-settings` goes with an offer that is not passed on.
 _OURS: Final = frozenset({"content-length", "http2-settings"})
@@ -46,6 +34,33 @@ _NO_TRAILER_PREFIXES: Final = (b"content-", b"if-", b"accept")
 _LONGEST_REMEMBERED: Final = 64
 """Bytes of a header name that is worth remembering what becomes of it; real ones are shorter."""
 
+_LONGEST_HOST: Final = 256
+"""Bytes of a Host that is worth remembering; a name has at most 253."""
+
+_MOST_TOLD: Final = 1024
+
+_KEPT: Final[frozenset[bytes]] = frozenset({b"keep-alive"})
+
+
+class _Passing:
+    """What becomes of the headers of one layout: where those stand that pass, and the lines' beginnings."""
+
+    __slots__ = ("names", "pick", "prefixes")
+
+    def __init__(self, layout: Layout, passes: Callable[[bytes], bool]) -> None:
+        places = [at for at, name in enumerate(layout.names) if passes(name)]
+        self.names = [layout.names[at] for at in places]
+        self.pick = pick(places)
+        self.prefixes = [b"%b: " % name for name in self.names]
+
+    def lines(self, values: Sequence[bytes], named: frozenset[bytes]) -> bytes:
+        """The header lines, without those that `named` holds."""
+        passing = self.pick(values)
+        if named <= _KEPT:
+            return b"\r\n".join(map(add, self.prefixes, passing)) + b"\r\n" if self.prefixes else b""
+        pairs = zip(self.names, passing, strict=True)
+        return b"".join([b"%b: %b\r\n" % header for header in pairs if header[0] not in named])
+
 
 class Requests:
     """Makes the heads of the requests that the upstream gets. Built once for a policy with an upstream."""
@@ -53,30 +68,43 @@ class Requests:
     def __init__(self, identity: Identity, authority: bytes) -> None:
         self._identity, self._authority = identity, authority
         self._remembered = lru_cache(maxsize=1024)(self._looked_at)
-        self._told = lru_cache(maxsize=1024)(self._told_anew)
+        self._passing = lru_cache(maxsize=512)(self._passing_anew)
+        self._whence = lru_cache(maxsize=1024)(_whence)
+        self._told: dict[int, tuple[Facts, bytes]] = {}
 
     def head(self, exchange: Exchange, target: bytes, facts: Facts | None) -> bytes:
         """The head of the request. Without `facts` nobody is named: the path is open to all."""
-        named, passes = exchange.hops, self._passes
-        parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (exchange.method.encode("ascii"), target, self._authority)]
-        parts += [b"%b: %b\r\n" % header for header in exchange.headers if passes(header[0]) and header[0] not in named]
-        if exchange.authorization and not self._identity.drops("authorization", facts):
-            parts.append(b"authorization: %b\r\n" % exchange.authorization[0])
-        client = exchange.client
-        if client:
-            parts.append(b"x-forwarded-for: %b\r\n" % client.encode("ascii"))
-        if exchange.host:
-            parts.append(b"x-forwarded-host: %b\r\n" % exchange.host)
-        parts.append(b"x-forwarded-proto: https\r\n" if exchange.secure else b"x-forwarded-proto: http\r\n")
-        if facts is not None:
-            parts.append(self._told(facts))
-        parts.append(_framing(exchange))
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        layout, host = exchange.layout, exchange.host
+        passing = (self._passing if layout.size <= LONGEST else self._passing_anew)(layout)
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b%b\r\n" % (
+            exchange.method.encode("ascii"),
+            target,
+            self._authority,
+            passing.lines(exchange.values, exchange.hops),
+            self._token(exchange, facts) if exchange.authorization else b"",
+            (self._whence if len(host) <= _LONGEST_HOST else _whence)(exchange.client, host, exchange.secure),
+            self._who(facts) if facts is not None else b"",
+            _framing(exchange),
+        )
 
-    def _told_anew(self, facts: Facts) -> bytes:
+    def _passing_anew(self, layout: Layout) -> _Passing:
+        return _Passing(layout, self._passes)
+
+    def _token(self, exchange: Exchange, facts: Facts | None) -> bytes:
+        if self._identity.drops("authorization", facts):
+            return b""
+        return b"authorization: %b\r\n" % exchange.authorization[0]
+
+    def _who(self, facts: Facts) -> bytes:
         """The lines that say who calls. The same facts come back as long as their token is remembered."""
-        return "".join(f"{name}: {value}\r\n" for name, value in self._identity.told(facts)).encode("ascii")
+        known = self._told.get(id(facts))
+        if known is not None:  # what is kept here keeps its identity
+            return known[1]
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in self._identity.told(facts)).encode("ascii")
+        self._told[id(facts)] = (facts, lines)
+        return lines
 
     def trailers(self, received: Iterable[Header]) -> list[Header]:
         """Trailers that may pass: those that nobody can mistake for a header that was checked or replaced."""
@@ -107,11 +135,22 @@ def response_headers(head: Head) -> list[Header]:
     return [header for header in head.headers if header[0] not in dropped]
 
 
+def _whence(client: str, host: bytes, secure: bool) -> bytes:
+    """The lines that say where the request came from (X-Forwarded-*)."""
+    return b"".join(
+        (
+            b"x-forwarded-for: %b\r\n" % client.encode("ascii") if client else b"",
+            b"x-forwarded-host: %b\r\n" % host if host else b"",
+            b"x-forwarded-proto: https\r\n" if secure else b"x-forwarded-proto: http\r\n",
+        )
+    )
+
+
 def _framing(exchange: Exchange) -> bytes:
     if exchange.length is None:
         return b"transfer-encoding: chunked\r\n"
     if exchange.upgrade:
         return b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade
-    if exchange.length or (b"content-length", b"0") in exchange.headers:
+    if exchange.length or b"content-length" in exchange.layout.names:
         return b"content-length: %d\r\n" % exchange.length
     return b""

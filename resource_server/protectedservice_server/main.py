@@ -35,6 +35,7 @@ from .revocation_webhook import RevocationWebhook, Secret, SecretError
 from .service import Service
 from .settings import Settings, SettingsError
 from .trust import Trust, TrustError
+from .upstream_check import UpstreamCheck
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,8 @@ async def _serve(loaded: _Loaded, service_socket: socket.socket, management_sock
     secret_file, webhook = loaded.policy.validation.webhook_secret_file, None
     if secret_file is not None:
         webhook = RevocationWebhook(Secret(Path(secret_file)), service.forget)
-    management = Management(metrics, webhook)
+    upstream = UpstreamCheck(service.reach) if service.reach is not None else None
+    management = Management(metrics, webhook, upstream)
     certificate = loaded.certificate
     service_server = HttpServer(
         service,
@@ -200,6 +202,8 @@ async def _serve(loaded: _Loaded, service_socket: socket.socket, management_sock
         await _first(service_server.drain(DRAIN_SECONDS), asked_twice.wait())
     finally:
         service_server.close()
+        if upstream is not None:
+            await upstream.close()
         await service.close()
         management_server.close()
     logger.info("Drained")

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and the revocation webhook, on a port of their own that no Service ever names."""
+"""Health, readiness, metrics, the upstream's check and the revocation webhook, on a port that no Service ever names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from .http1.exchange import Exchange, Receiver
 from .metrics import CONTENT_TYPE, Metrics
 from .revocation_webhook import LARGEST_BODY, RevocationWebhook
 from .revocation_webhook import PATH as REVOKED
+from .upstream_check import PATH as UPSTREAM
+from .upstream_check import UpstreamCheck
 
 
 class Management:
@@ -18,23 +20,27 @@ class Management:
     is no part of it: taking the pods away in its outage would turn a clear 503 into no answer at all.
     """
 
-    def __init__(self, metrics: Metrics, webhook: RevocationWebhook | None = None) -> None:
+    def __init__(
+        self, metrics: Metrics, webhook: RevocationWebhook | None = None, upstream: UpstreamCheck | None = None
+    ) -> None:
         self._metrics = metrics
         self._webhook = webhook
+        self._upstream = upstream
         self.ready = False
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: Exchange) -> Answer | None:
         """One request."""
         path = exchange.target.partition(b"?")[0]
+        if path == UPSTREAM and self._upstream is not None:
+            self._upstream.ask(exchange)
+            return None
         if path != REVOKED.encode() or self._webhook is None:
-            exchange.answer(self._answer(path))
-            return
+            return self._answer(path)
         refusal = self._webhook.refusal(exchange.method, exchange.headers)
-        if refusal is not None:
-            exchange.answer(refusal)
-        else:
+        if refusal is None:
             exchange.watch(_Body(exchange, self._webhook.answer))
             exchange.accept_body()
+        return refusal
 
     def _answer(self, path: bytes) -> Answer:
         if path == b"/healthz":

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from .bearer import Header, error
 from .decision import Facts
 from .forwarded import Requests, response_headers
+from .http1.answers import WholeAnswer
 from .http1.client import Call, Failure, Head
 from .http1.exchange import Exchange
 from .http1.messages import lines
@@ -45,7 +46,8 @@ class Proxy:
     """
 
     def __init__(self, upstream: Upstream, identity: Identity, observe: Observe, ticker: Ticker) -> None:
-        self.timeout = upstream.timeout
+        # The ticker's clock may be an interval old; a deadline is never early.
+        self.patience = upstream.timeout + INTERVAL
         self.url = upstream.url
         self.observe = observe
         self.ticker = ticker
@@ -57,6 +59,10 @@ class Proxy:
         origin = Origin.of(upstream.url, server_name=upstream.server_name)
         self.pool = Pool(origin, ticker, upstream.timeout, refused, trust.context)
         self.requests = Requests(identity, origin.authority)
+
+    async def reach(self) -> None:
+        """Connect to the upstream and part again. Raises OSError."""
+        await self.pool.reach()
 
     async def close(self) -> None:
         """Close the connections to the upstream."""
@@ -74,23 +80,24 @@ class Proxy:
 class _Relay(Call):
     """One request with its answer: `Call` to the upstream's connection, `Receiver` to the caller's."""
 
+    over = False
+    _out: list[bytes] | None = None  # of the answer, not written yet
+    _caller_full = False
+    _upstream_full = False
+
     def __init__(self, proxy: Proxy, exchange: Exchange, head: bytes) -> None:
+        method = exchange.method
         self.head = head
-        self.headless = exchange.method == "HEAD"
-        self.repeatable = exchange.length == 0 and exchange.method in _REPEATABLE
-        self.over = False
+        self.headless = method == "HEAD"
+        self.repeatable = exchange.length == 0 and method in _REPEATABLE
         self._proxy = proxy
         self._exchange = exchange
-        self._began = time.monotonic()
-        self._out: list[bytes] = []
-        self._caller_full = False
-        self._upstream_full = False
+        self._began = monotonic()
 
     def _patience(self) -> None:
         """The upstream's time begins now."""
         if self.connection is not None:
-            # The ticker's clock may be an interval old; a deadline is never early.
-            self.connection.deadline = self._proxy.ticker.now + self._proxy.timeout + INTERVAL
+            self.connection.deadline = self._proxy.ticker.now + self._proxy.patience
 
     def _no_patience(self) -> None:
         """It is not the upstream that is waited for."""
@@ -107,7 +114,7 @@ class _Relay(Call):
             connection.read(False)
         if self._exchange.length == 0:
             connection.request_sent = True
-            self._patience()
+            connection.deadline = self._proxy.ticker.now + self._proxy.patience
         else:
             self._exchange.accept_body()
 
@@ -129,20 +136,31 @@ class _Relay(Call):
     def answered(self, head: Head) -> None:
         if head.status < 200:
             raise ValueError
-        self._proxy.observe(_CLASSES[head.status // 100], time.monotonic() - self._began)
-        self._out.append(self._exchange.start(head.status, response_headers(head), head.length, dated=head.dated))
+        self._proxy.observe(_CLASSES[head.status // 100], monotonic() - self._began)
+        self._out = [self._exchange.start(head.status, response_headers(head), head.length, dated=head.dated)]
+
+    def answered_whole(self, answer: WholeAnswer) -> None:
+        exchange = self._exchange
+        if self._caller_full or exchange.http10 or exchange.started:
+            super().answered_whole(answer)
+            return
+        self._proxy.observe(_CLASSES[answer.status // 100], monotonic() - self._began)
+        exchange.answer_whole(answer.status, answer.lines(), answer.body, dated=answer.layout.dated)
 
     def body(self, data: bytes) -> None:
+        out = self._out
+        if out is None:
+            out = self._out = []
         if self._exchange.chunks:
-            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+            out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
-            self._out.append(data)
+            out.append(data)
 
     def flush(self) -> None:
         out = self._out
         if not out or self.over:
             return
-        self._out = []
+        self._out = None
         if sum(map(len, out)) < _LARGE:
             self._exchange.write(b"".join(out))
         else:
@@ -162,7 +180,7 @@ class _Relay(Call):
             return
         self.over = True
         begun = self._exchange.started
-        self._proxy.observe("slow" if failure is Failure.SLOW else "unreachable", time.monotonic() - self._began)
+        self._proxy.observe("slow" if failure is Failure.SLOW else "unreachable", monotonic() - self._began)
         logger.warning(
             "The upstream failed", extra={"upstream": self._proxy.url, "cause": failure.value, "begun": begun}
         )
@@ -181,7 +199,7 @@ class _Relay(Call):
             connection.fail(Failure.PROTOCOL)
             return
         self._no_patience()
-        self._proxy.observe("1xx", time.monotonic() - self._began)
+        self._proxy.observe("1xx", monotonic() - self._began)
         headers = response_headers(head)
         self._exchange.switch([*headers, (b"connection", b"upgrade"), (b"upgrade", taken[0])])
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from .asgi import monotonic
 from .bearer import Answer, error, refuse, token_of
@@ -46,6 +46,8 @@ class _Way:
     need: Need
     own: Answer | None
     """The whole answer, where no upstream is asked."""
+    is_check: bool
+    """Whether it is the operator's proof that asks."""
 
 
 class Service:
@@ -63,6 +65,7 @@ class Service:
     ) -> None:
         self._policy = policy
         self._metrics = metrics
+        self._requests = metrics.requests
         self._introspection = introspection
         self._verifier = Verifier(
             policy,
@@ -97,36 +100,41 @@ class Service:
         """Use nothing of what is known of this token (see `Verifier.forget`)."""
         self._verifier.forget(token)
 
+    @property
+    def reach(self) -> Callable[[], Awaitable[None]] | None:
+        """Connects to the upstream and parts again (`Proxy.reach`); None where there is no upstream."""
+        return None if self._proxy is None else self._proxy.reach
+
     def refused(self) -> None:
         """Count a request that was no valid HTTP."""
         self._metrics.decided(Reason.MALFORMED)
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: Exchange) -> Answer | None:
         """Decide about one request. Nothing is passed on that was not decided."""
         target = exchange.target
         try:
             way = (self._known_way if len(target) <= _LONGEST_REMEMBERED else self._way)(exchange.method, target)
         except RefusedTarget as refusal:
             self._metrics.decided(Reason.MALFORMED)
-            exchange.answer(error(400, "invalid_request", f"Refused: {refusal}"))
-            return
+            return error(400, "invalid_request", f"Refused: {refusal}")
         need = way.need
-        if not isinstance(need, Requirement):
-            self._without_token(exchange, way, need)
-            return
-        token = token_of(exchange.authorization)
+        if type(need) is not Requirement:
+            return self._without_token(exchange, way, cast(Access, need))
+        values = exchange.authorization
+        if len(values) == 1 and values[0][:7] == b"Bearer ":
+            # What was never asked about is not remembered, whatever it is: only of the others the form is looked at.
+            verdict = self._verifier.recall(values[0][7:], need)
+            if verdict is not None:
+                return self._settle(exchange, way, need, verdict)
+        token = token_of(values)
         if type(token) is Reason:
             self._metrics.decided(token)
-            exchange.answer(refuse(token, need))
-            return
-        verdict = self._verifier.recall(token, need)
-        if verdict is not None:
-            self._settle(exchange, way, need, verdict)
-            return
+            return refuse(token, need)
         task = asyncio.create_task(self._ask(exchange, way, need, token))
         exchange.on_left = task.cancel
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
+        return None
 
     def _way(self, method: str, target: bytes) -> _Way:
         """Raises RefusedTarget."""
@@ -135,42 +143,39 @@ class Service:
         check_query(query)
         own = self._protected_resource.answer(method, path)
         need = Access.PUBLIC if own is not None else self._policy.requirement_for(method, path)
-        return _Way(path, raw_path + query, need, own)
+        return _Way(path, raw_path + query, need, own, path == CHECK_PATH)
 
-    def _without_token(self, exchange: Exchange, way: _Way, access: Access) -> None:
+    def _without_token(self, exchange: Exchange, way: _Way, access: Access) -> Answer | None:
         if access is Access.DENY:
             self._metrics.decided(Reason.DENIED)
-            exchange.answer(refuse(Reason.DENIED, self._policy.requirement))
-            return
+            return refuse(Reason.DENIED, self._policy.requirement)
         self._metrics.decided(Reason.OPEN)
-        if way.own is not None:
-            exchange.answer(way.own)
-        else:
-            self._admit(exchange, way, None)
+        return way.own if way.own is not None else self._admit(exchange, way, None)
 
     async def _ask(self, exchange: Exchange, way: _Way, requirement: Requirement, token: str) -> None:
         try:
             verdict = await self._verifier.verify(token, requirement)
             exchange.on_left = None
-            self._settle(exchange, way, requirement, verdict)
+            answer = self._settle(exchange, way, requirement, verdict)
+            if answer is not None:
+                exchange.answer(answer)
         except Exception as bug:
             exchange.crash(bug)
 
-    def _settle(self, exchange: Exchange, way: _Way, requirement: Requirement, verdict: Verdict) -> None:
+    def _settle(self, exchange: Exchange, way: _Way, requirement: Requirement, verdict: Verdict) -> Answer | None:
         reason = verdict.reason
-        self._metrics.decided(reason)
+        self._requests[reason] += 1
         if reason is not _OK:
-            exchange.answer(refuse(reason, requirement, verdict.retry_after))
-        elif way.path == CHECK_PATH:
-            exchange.answer(_check(exchange.method))
-        else:
-            self._admit(exchange, way, verdict.facts)
+            return refuse(reason, requirement, verdict.retry_after)
+        if way.is_check:
+            return _check(exchange.method)
+        return self._admit(exchange, way, verdict.facts)
 
-    def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> None:
-        if self._proxy is not None:
-            self._proxy.forward(exchange, way.target, facts)
-        else:
-            exchange.answer(demonstration(exchange.method, way.path, way.need, facts))
+    def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> Answer | None:
+        if self._proxy is None:
+            return demonstration(exchange.method, way.path, way.need, facts)
+        self._proxy.forward(exchange, way.target, facts)
+        return None
 
 
 def _check(method: str) -> Answer:

@@ -63,7 +63,12 @@ def test_the_smallest_protected_service_gets_the_defaults_of_the_design(kubectl:
         "scopes": ["read"],
         "scopeMatch": "All",
         "demo": False,
-        "upstream": {"service": {"name": "orders", "port": 8080}, "timeout": "30s", "forwardToken": False},
+        "upstream": {
+            "service": {"name": "orders", "port": 8080},
+            "timeout": "30s",
+            "forwardToken": False,
+            "isolate": False,
+        },
         "validation": {"maxRevocationDelay": "5s", "timeout": "2s", "retries": 1, "serveStale": "0s"},
         "workload": {
             "replicas": 2,

@@ -34,11 +34,3 @@ def test_nothing_is_installed_where_all_is_there(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(packages, "NEEDS", (Need("sh", "dash"), Need(f"{tmp_path}/*.so", "some-package")))
     monkeypatch.setattr(packages, "_run", lambda command: pytest.fail(f"ran {command}"))
     packages.install_packages()
-
-
-def test_the_project_s_environment_missing_is_told_with_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(packages, "ROOT", tmp_path)
-    with pytest.raises(MissingError, match=r"remedy: \. scripts/venv\.sh"):
-        packages.server_program()

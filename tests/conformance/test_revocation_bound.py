@@ -152,7 +152,7 @@ class Play(RuleBasedStateMachine):
         self._time_passes(seconds)
         self.step += 1
         token = self.tokens[kind]
-        remembered = self.verifier.recall(token, NEEDS[need])
+        remembered = self.verifier.recall(token.encode(), NEEDS[need])
         if remembered is not None:
             self._judge(token, need, self.now, remembered, answered_by_outage=False)
         sent, state = len(self.memory.sent), self.verifier.breaker.state

@@ -47,6 +47,7 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.upstream.url": "https://reports.example",
         "spec.upstream.timeout": "1s",
         "spec.upstream.forwardToken": True,
+        "spec.upstream.isolate": True,
         "spec.upstream.identityHeaders.enabled": False,
         "spec.upstream.identityHeaders.names.clientId": "X-Client",
         "spec.upstream.identityHeaders.names.subject": "X-User",

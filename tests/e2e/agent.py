@@ -2,13 +2,15 @@
 
 Standard library only. Requests come by standard input and not as arguments, because arguments of `kubectl exec` stand
 in the API server's audit log. With `until`, a request is repeated until that status comes, timed where it happens: no
-kubectl is part of what is measured. With `lasting`, it is repeated for so many seconds, and the answers are counted.
+kubectl is part of what is measured. With `lasting`, it is repeated for so many seconds, and the answers are counted. By
+https only certificates of `authority` are believed.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import sys
 import time
 from typing import Any
@@ -17,9 +19,20 @@ from urllib.parse import urlsplit
 
 def ask(question: dict[str, Any]) -> dict[str, Any]:
     """One request; an answer has `status`, `headers` (pairs, names in lower case) and `body`, or `error`."""
-    url = urlsplit(question["url"])
-    connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=question.get("timeout", 10))
+    url, timeout = urlsplit(question["url"]), question.get("timeout", 10)
+    host = url.hostname or ""
+    if url.scheme == "https":
+        context = ssl.create_default_context(cadata=question["authority"])
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, url.port or 443, timeout=timeout, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(host, url.port or 80, timeout=timeout)
+    certificate = b""
     try:
+        connection.connect()
+        if isinstance(connection.sock, ssl.SSLSocket):
+            certificate = connection.sock.getpeercert(binary_form=True) or b""
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         connection.putrequest(question["method"], path, skip_accept_encoding=True)
         for name, value in question["headers"]:
@@ -31,7 +44,7 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
         response = connection.getresponse()
         text = response.read().decode(errors="replace")
         headers = [[name.lower(), value] for name, value in response.getheaders()]
-        return {"status": response.status, "headers": headers, "body": text}
+        return {"status": response.status, "headers": headers, "body": text, "certificate": certificate.hex()}
     except (OSError, http.client.HTTPException) as error:
         return {"status": None, "headers": [], "body": "", "error": f"{type(error).__name__}: {error}"}
     finally:

@@ -25,6 +25,8 @@ class Answer:
     body: str
     seconds: float = 0.0
     error: str = ""
+    certificate: str = ""
+    """That the service showed, by https: its DER in hexadecimal."""
 
     def header(self, name: str) -> str | None:
         """The header's value; None when absent, an AssertionError when there are several."""
@@ -76,10 +78,16 @@ class Caller:
         until: int | None = None,
         patience: float = 30.0,
         timeout: float = 10.0,
+        authority: str = "",
     ) -> Answer:
-        """One request from inside the cluster, or with `until` one after the other, see agent.py."""
+        """One request from inside the cluster, or with `until` one after the other, see agent.py.
+
+        `authority`: whose certificates are believed (PEM), for https.
+        """
         sent = [*headers, *([("Authorization", f"Bearer {token}")] if token else [])]
-        question: dict[str, Any] = {"method": method, "url": url, "headers": sent, "body": body, "timeout": timeout}
+        question: dict[str, Any] = {
+            "method": method, "url": url, "headers": sent, "body": body, "timeout": timeout, "authority": authority,
+        }  # fmt: skip
         if until is not None:
             question |= {"until": until, "patience": patience}
         return self._answer(question)
@@ -101,7 +109,14 @@ class Caller:
         assert line, "the caller's pod is gone"
         answer = json.loads(line)
         pairs = tuple((name, value) for name, value in answer["headers"])
-        return Answer(answer["status"], pairs, answer["body"], answer.get("seconds", 0.0), answer.get("error", ""))
+        return Answer(
+            answer["status"],
+            pairs,
+            answer["body"],
+            answer.get("seconds", 0.0),
+            answer.get("error", ""),
+            answer.get("certificate", ""),
+        )
 
 
 def pod(namespace: str) -> dict[str, Any]:

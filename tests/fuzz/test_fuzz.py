@@ -12,8 +12,7 @@ import pytest
 
 from protectedservice_server import bearer, introspection, policy_file, request_target
 from protectedservice_server.decision import Facts, Reason
-from protectedservice_server.http1 import connection as http1_connection
-from protectedservice_server.http1 import framing
+from protectedservice_server.http1 import framing, reader
 from protectedservice_server.request_target import RefusedTarget
 from protectedservice_server.verifier import Unavailable
 
@@ -83,7 +82,7 @@ def _extensions(self: framing.Cutter, data: bytes, start: int) -> int:
         ("introspection_answer", introspection, "facts_of", _truthy),
         ("policy_text", policy_file, "parse", _trusting),
         ("request_path", request_target, "matched_path", _decoding_twice),
-        ("connection", http1_connection, "check_framing", _lenient_framing),
+        ("connection", reader, "check_framing", _lenient_framing),
         ("connection", framing.Cutter, "_chunk_line", _extensions),
     ],
 )

@@ -89,7 +89,7 @@ def test_what_a_service_does_not_say_is_not_in_its_policy() -> None:
 async def test_an_upstream_may_be_a_url_that_gets_the_token_and_other_headers() -> None:
     headers = {"enabled": True, "names": {"clientId": "X-Client", "subject": "X-Sub", "scope": "X-Scope"}}
     upstream = {"url": "https://reports.example:8443", "forwardToken": True, "identityHeaders": headers}
-    world = await ready_world(upstream=upstream)
+    world = await ready_world(upstream=dict(upstream))
 
     assert policy(world)["upstream"] == {**upstream, "timeout": "30s"}
     assert world.condition("orders", "Ready") == ("True", "Ready")

@@ -34,7 +34,7 @@ from protectedservice_operator.resource import (
     Kind,
 )
 from protectedservice_operator.runtime import Runtime, StartFailed, identify_cluster
-from protectedservice_operator.triggers import Triggers, readers_of_secrets
+from protectedservice_operator.triggers import Triggers, related_by_content
 from protectedservice_operator.work_queue import WorkQueue
 from protectedservice_operator.workers import Workers
 
@@ -88,7 +88,7 @@ class Operator:
             cluster=self.cluster,
             cache=self.cache,
             queue=self.queue,
-            triggers=Triggers(self.cache, OPERATOR_NAMESPACE, readers_of_secrets(self.cache)),
+            triggers=Triggers(self.cache, OPERATOR_NAMESPACE, related_by_content(self.cache)),
             workers=self.workers,
             metrics=self.metrics,
             clock=self.clock,

@@ -18,6 +18,7 @@ from protectedservice_server.bearer import Answer, Header
 from protectedservice_server.certificate import CertificateError, ServiceCertificate
 from protectedservice_server.http1.connection import ServerConnection
 from protectedservice_server.http1.exchange import Exchange
+from protectedservice_server.http1.heads import WholeHeads
 from protectedservice_server.http1.limits import Limits
 from protectedservice_server.http1.server import HttpServer
 from protectedservice_server.http1.ticker import Ticker
@@ -88,6 +89,7 @@ class Front:
         self.draining = self.secure = False
         self.handler = self.exchanges.append
         self.wire = Wire()
+        self.heads = WholeHeads()
         self.connection = ServerConnection(self)  # type: ignore[arg-type]
         self.connection.connection_made(self.wire)
 

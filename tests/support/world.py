@@ -15,6 +15,7 @@ import asyncio
 import base64
 import copy
 import datetime as dt
+import errno
 import functools
 import ssl
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from protectedservice_operator.cache import Cache
 from protectedservice_operator.client_checks import ClientChecks
 from protectedservice_operator.errors import AdministratorMustAct, Conflict, Outcome, UserMustEdit, Wait
 from protectedservice_operator.events import Recorder
+from protectedservice_operator.manifests import MANAGEMENT_PORT
 from protectedservice_operator.metrics import Metrics
 from protectedservice_operator.observed import Settings
 from protectedservice_operator.reconcile import Reconcile
@@ -41,6 +43,7 @@ from protectedservice_operator.resource import (
     AUTHORIZATION_SERVER,
     DEPLOYMENT,
     EVENT,
+    NETWORK_POLICY,
     OWNERS,
     POD,
     PROTECTED_SERVICE,
@@ -52,7 +55,9 @@ from protectedservice_operator.resource import (
     Reference,
 )
 from protectedservice_operator.sweep import OrphanSweep
-from protectedservice_operator.triggers import Triggers, readers_of_secrets
+from protectedservice_operator.trials import Subject as TrialSubject
+from protectedservice_operator.trials import Trials
+from protectedservice_operator.triggers import Triggers, related_by_content
 from protectedservice_operator.verification import Subject, Verifier
 
 from . import servers
@@ -80,6 +85,21 @@ class _Verifier(Verifier):
         if task is not None and task not in self.tasks:
             self.tasks.append(task)
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # a death is no news here
+
+
+class _Trials(Trials):
+    """The same for the trials of isolated upstreams."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def start(self, subject: TrialSubject) -> None:
+        super().start(subject)
+        task = self._records[subject.uid].task
+        if task is not None and task not in self.tasks:
+            self.tasks.append(task)
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 class World:
@@ -125,6 +145,9 @@ class World:
         self.sweeps = False  # whether the sweep of the next process deletes
         self.kubelet_runs = True
         self.pod_answers: Callable[[httpx.Request], httpx.Response] | None = None
+        self.enforces_policies = True  # the network: a pod that a NetworkPolicy selects takes no direct connection
+        self.through = 204  # what the resource server's pods say of their upstream
+        self.connected: list[tuple[str, int]] = []  # whom the operator connected to directly
         self.outcomes: dict[Key, Outcome] = {}
         self.reconciles = 0
         self.cluster.before_effect = lambda write: self._effect(before=True, counts=write.kind is not EVENT)
@@ -137,7 +160,7 @@ class World:
     def start(self) -> None:
         """Begin a process: empty memory, caches filled from the cluster, every key to be looked at."""
         self.cache, self.metrics = Cache(), Metrics()
-        self.triggers = Triggers(self.cache, OPERATOR_NAMESPACE, readers_of_secrets(self.cache))
+        self.triggers = Triggers(self.cache, OPERATOR_NAMESPACE, related_by_content(self.cache))
         self.dirty: dict[Key, None] = {}
         self.outcomes = {}
         self.due: dict[Key, float] = {}
@@ -159,6 +182,9 @@ class World:
         )
         self.verifier = _Verifier(
             self.wake, clock=clock, wall=clock, sleep=self._sleep, jitter=lambda: 0.5, transport=self._pods()
+        )
+        self.trials = _Trials(
+            self.wake, clock=clock, jitter=lambda: 0.5, connect=self._connect_directly, transport=self._pods()
         )
         entries = LedgerEntries(
             self.cluster,
@@ -194,6 +220,7 @@ class World:
             wake=self.wake,
             metrics=self.metrics,
             checks=ClientChecks(clock=clock, jitter=lambda: 0.5),
+            trials=self.trials,
             wall=clock,
             clock=clock,
         )
@@ -238,15 +265,16 @@ class World:
         for _ in range(self.patience):
             self._kubelet()
             if not self.dirty:
-                if not self.verifier.tasks:
+                tasks = self.verifier.tasks or self.trials.tasks
+                if not tasks:
                     return
-                await self.verifier.tasks.pop()
+                await tasks.pop()
                 continue
             key = next(iter(self.dirty))
             del self.dirty[key]
             await self._pass(key)
             if self.killed:
-                await asyncio.gather(*self.verifier.tasks, return_exceptions=True)
+                await asyncio.gather(*self.verifier.tasks, *self.trials.tasks, return_exceptions=True)
                 raise Killed
         raise AssertionError(f"the operator does not settle; still to do: {list(self.dirty)}, outcomes {self.outcomes}")
 
@@ -377,8 +405,18 @@ class World:
             clock=clock,
         )
 
+    async def _connect_directly(self, ip: str, port: int) -> None:
+        self.connected.append((ip, port))
+        for policy in self.cluster.objects(NETWORK_POLICY) if self.enforces_policies else ():
+            wanted = policy["spec"]["podSelector"].get("matchLabels") or {}
+            for pod in self.cluster.objects(POD, policy["metadata"]["namespace"]):
+                if pod["status"].get("podIP") == ip and wanted.items() <= (pod["metadata"].get("labels") or {}).items():
+                    raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
     def _pods(self) -> httpx.MockTransport:
         def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.port == MANAGEMENT_PORT:
+                return httpx.Response(self.through)
             if self.pod_answers is not None:
                 return self.pod_answers(request)
             token = request.headers.get("authorization", "").removeprefix("Bearer ")

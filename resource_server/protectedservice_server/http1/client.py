@@ -15,6 +15,7 @@ import httptools
 import msgspec
 
 from ..bearer import Header
+from .answers import WholeAnswer, WholeAnswers
 from .messages import hops_of
 
 LARGEST_HEAD: Final = 128 * 1024
@@ -86,6 +87,14 @@ class Call:
 
     def flush(self) -> None:
         """All that came at once has been told."""
+
+    def answered_whole(self, answer: WholeAnswer) -> None:
+        """The answer, all of it, instead of `answered`, `body` and `flush`; `finished` follows."""
+        layout = answer.layout
+        headers = list(zip(layout.names, answer.values, strict=True))
+        self.answered(Head(answer.status, headers, len(answer.body), hops_of(headers), layout.dated))
+        self.body(answer.body)
+        self.flush()
 
     def finished(self, trailers: Sequence[Header]) -> None:
         """The answer is whole; the last call."""
@@ -198,6 +207,12 @@ class ClientConnection(asyncio.Protocol):
         if call is None:
             self._transport.abort()  # nobody asked
             return
+        if not (self._heard or call.headless) and (answer := self._owner.answers.read(data)) is not None:
+            self._heard = True
+            call.answered_whole(answer)
+            if self._call is call:
+                self._done_whole(call)
+            return
         self._heard = True
         if self._tunnel:
             call.tunnelled(data)
@@ -298,6 +313,17 @@ class ClientConnection(asyncio.Protocol):
         if rest and self._call is not None:
             call.tunnelled(rest)
 
+    def _done_whole(self, call: Call) -> None:
+        """As `_done`, where the answer came the short way: nothing of it is left here."""
+        self._call = call.connection = self.deadline = None
+        if self.request_sent and not self._transport.is_closing():
+            if not self._reading:
+                self.read(True)
+            self._owner.free(self)
+        else:
+            self._transport.abort()
+        call.finished(())
+
     def _done(self) -> None:
         call, self._call = self._call, None
         trailers = self._headers
@@ -320,6 +346,8 @@ class ClientConnection(asyncio.Protocol):
 
 class Owner:
     """What a connection needs of its pool."""
+
+    answers: WholeAnswers
 
     def free(self, connection: ClientConnection) -> None:
         """It can take another call."""

@@ -6,27 +6,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-import httptools
-
 from ..bearer import Answer, Header, error
 from .exchange import Exchange
-from .framing import Cutter, Refused, check_framing
+from .framing import Refused
+from .heads import WholeHeads
 from .limits import Limits
-from .messages import hops_of, whole
+from .messages import whole
+from .reader import Reader
 from .ticker import Ticker
 
-Handler = Callable[[Exchange], None]
+Handler = Callable[[Exchange], Answer | None]
+"""Called with each request; the answer where it is known at once, None where it is given by the exchange's methods."""
 
-# Headers without which a request has no body, no version but 1.1, and no end of its connection.
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"connection"})
-
-_METHODS: Final = {name.encode("ascii"): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-
-# Offers that are not taken: this server stays at HTTP/1.1 (RFC 9110 section 7.8), and a tunnel of HTTP/2 to the
-# upstream would carry requests that nobody has looked at.
-_NOT_TUNNELLED: Final = (b"h2", b"http/", b"tls/")
-
-_VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _BUSY: Final = error(503, "overloaded", "Too many connections are open", (b"retry-after", b"1"))
 _STALLED: Final = error(408, "request_timeout", "The request stopped coming")
 
@@ -37,6 +28,7 @@ class Host(Protocol):
     limits: Limits
     ticker: Ticker
     handler: Handler
+    heads: WholeHeads
     draining: bool
     secure: bool
 
@@ -51,7 +43,7 @@ class Host(Protocol):
 
 
 class ServerConnection(asyncio.Protocol):
-    """llhttp calls `on_*`; the server's sweep calls `sweep`."""
+    """The transport calls it, and a `Reader`; the server's sweep calls `sweep`."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -59,22 +51,15 @@ class ServerConnection(asyncio.Protocol):
         self.ticker = host.ticker
         self._handler = host.handler
         self._transport: asyncio.Transport
-        self._fresh_parser()
-        self._cutter = Cutter()
+        self._heads = host.heads
+        self._reader: Reader | None = None  # made for the first request that takes the long way
         self._exchange: Exchange | None = None
-        self._takes = True  # whether what comes may be parsed now
+        self._takes = True  # whether what comes may be read now
         self._held = b""  # came while it might not
         self.parsing = False
-        """Whether the parser is being fed: what is answered now is answered within its own request."""
-        self._upgrading = False  # the parser will stop behind this head
-        self._url = b""
-        self._line = b""  # of the request, as far as it came
-        self._line_seen = False
-        self._headers: list[Header] = []
-        self._in_body = False
+        """Whether something is being read: what is answered now is answered within its own request."""
         self._ready = True  # whether a head is awaited of which nothing has come
-        self._known_host = b""  # the last one that was looked at and was good
-        self._head_bytes = 0
+        self._served = False  # whether there was a request
         self._unwanted = 0  # bytes of a body that nobody takes
         self._begun = False  # a head has begun, or bytes came that are none yet
         self._since = self.ticker.now  # when what is waited for began to be
@@ -135,19 +120,23 @@ class ServerConnection(asyncio.Protocol):
         return False  # a caller that sends no more counts as gone: there is no other sign of it
 
     def data_received(self, data: bytes) -> None:
-        # Most requests are one head of HTTP/1.1 that comes alone and whole. They take this short way: the hot path.
-        if (
-            self._ready
-            and data.find(b"\r\n\r\n") == len(data) - 4
-            and data.startswith(b" HTTP/1.1\r\n", data.find(b"\r\n") - 9)
-            and len(data) <= self.limits.head_bytes
-        ):
-            self.parsing = True
+        # The short way, for most requests: the hot path.
+        if self._ready and (exchange := self._heads.read(self, data)) is not None:
+            self._exchange, self._served, self.parsing = exchange, True, True
+            answer = None
             try:
-                self._parser.feed_data(data)
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as failure:
-                self._stopped(failure)
+                answer = self._handler(exchange)
+            except Exception as bug:
+                exchange.crash(bug)
             self.parsing = False
+            if answer is None:
+                if not exchange.ended:
+                    self._waits_for(exchange, ())
+            elif not (self.host.draining or self._transport.is_closing()):
+                self._transport.write(whole(answer, self.ticker.date, b"", exchange.method != "HEAD"))
+                self._exchange, self._since = None, self.ticker.now
+            else:
+                exchange.answer(answer)
         else:
             self._received(data)
 
@@ -198,168 +187,52 @@ class ServerConnection(asyncio.Protocol):
         elif self._takes and not self.parsing:
             self.take_body()
 
-    # Feeding the parser.
-
-    def _fresh_parser(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
-        self._behind_offer = False
+    # Reading.
 
     def _parse(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = Reader(self)
         self.parsing = True
         start, size = 0, len(data)
         try:
-            while start < size:
+            while start < size and not self._lingering:
                 if self._must_wait:
                     self._held = data[start:]
                     self._read(False)
                     break
-                end = self._cutter.end_of_piece(data, start)
-                piece = data if end - start == size else data[start:end]
-                start = end
-                self._feed(piece)
-                if self._lingering:
-                    break
+                start = reader.feed(data, start)
+                if reader.in_body:
+                    self._since = self.ticker.now
+                elif reader.partial and not self._begun:
+                    self._begun, self._ready, self._since = True, False, self.ticker.now
         except Refused as refusal:
             self._refuse(refusal)
+        except Exception as bug:
+            if self._exchange is None:
+                raise
+            self._exchange.crash(bug)
+            self._linger()  # the parser is of no use any more
         finally:
             self.parsing = False
 
-    def _feed(self, piece: bytes) -> None:
-        if not (self._in_body or self._line_seen):
-            self._look_at_line(piece)
-        if not self._in_body or self._cutter.in_trailers:
-            self._head_bytes += len(piece)
-            if self._head_bytes > self.limits.head_bytes:
-                raise _too_large()
+    # The reader's calls.
+
+    def began(self, exchange: Exchange) -> None:
+        """A head is complete."""
+        self._exchange, self._served = exchange, True
+        self._takes = self._ready = self._begun = False  # until somebody wants the body, or the answer is there
         try:
-            self._parser.feed_data(piece)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as failure:
-            self._stopped(failure)
-        if self._in_body:
-            self._since = self.ticker.now
-        elif self._cutter.partial and not self._begun:
-            self._begun, self._ready, self._since = True, False, self.ticker.now
-
-    def _look_at_line(self, piece: bytes) -> None:
-        """Refuse a request line that is not HTTP's own: llhttp takes RTSP and ICE as well, and does not tell."""
-        line = self._line + piece if self._line else piece
-        if line[:1] in (b"\r", b"\n"):
-            line = line.lstrip(b"\r\n")  # empty lines before it are passed over (RFC 9112 section 2.2)
-        end = line.find(b"\r\n")
-        if end < 0:
-            self._line = line
-            return
-        self._line, self._line_seen = b"", True
-        if line[end - 9 : end] not in _VERSIONS:
-            raise Refused("Only HTTP/1.1 and HTTP/1.0 are spoken here")
-
-    def _stopped(self, failure: Exception) -> None:
-        """The parser did not come to the end of a piece."""
-        if isinstance(failure, httptools.HttpParserUpgrade):
-            self._go_on_behind_offer()
-        elif not isinstance(failure, httptools.HttpParserCallbackError):
-            self._refuse(Refused("The request is not valid HTTP/1.1"))
-        elif isinstance(failure.__context__, Refused):
-            self._refuse(failure.__context__)
-        elif self._exchange is None:
-            raise failure
-        else:
-            bug = failure.__context__
-            self._exchange.crash(bug if isinstance(bug, Exception) else failure)
-            self._linger()  # the parser is of no use any more
-
-    def _go_on_behind_offer(self) -> None:
-        """Go on behind an offered upgrade, where httptools stops: a fresh parser, told how the body is framed.
-
-        The values come from the head that the first parser has read; a caller that offers h2c with a body (Java's HTTP
-        client does) is served as if it had not offered anything.
-        """
-        self._upgrading = False
-        self._fresh_parser()
-        exchange = self._exchange
-        if self._cutter.between_requests or exchange is None:
-            return
-        framing = b"transfer-encoding: chunked" if exchange.length is None else b"content-length: %d" % exchange.length
-        self._parser = httptools.HttpRequestParser(_BodyOnly(self))
-        self._behind_offer = True
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-
-    # The parser's calls.
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        headers, url = self._headers, self._url
-        self._headers, self._url = [], b""
-        if len(headers) > self.limits.headers:
-            raise _too_large()
-        parser = self._parser
-        keep_alive = parser.should_keep_alive()
-        host, others = b"", 0
-        authorization: list[bytes] = []
-        special: list[Header] | None = None
-        for header in headers:
-            name = header[0]
-            if name == b"host":
-                host, others = header[1], others + 1
-            elif name == b"authorization":
-                authorization.append(header[1])
-            elif name in _FRAMING:
-                special = [*special, header] if special else [header]
-        exchange = Exchange(
-            self,
-            _METHODS.get(method := parser.get_method()) or method.decode("ascii"),
-            url,
-            headers,
-            authorization,
-            host,
-            False,
-            keep_alive,
-        )
-        # llhttp keeps a connection without being asked to in HTTP/1.1 only: the version needs no look then.
-        if special or not keep_alive or others != 1 or host != self._known_host:
-            self._frame(exchange, [value for name, value in headers if name == b"host"], special or ())
-        self._begun, self._head_bytes, self._in_body, self._line_seen = False, 0, True, False
-        self._exchange = exchange
-        self._takes = self._ready = False  # until somebody wants the body, or the answer is there
-        try:
-            self._handler(exchange)
+            answer = self._handler(exchange)
+            if answer is not None:
+                exchange.answer(answer)
         except Exception as bug:
             exchange.crash(bug)
         if exchange.ended:
             self._takes = True
 
-    def _frame(self, exchange: Exchange, hosts: Sequence[bytes], special: Sequence[Header]) -> None:
-        version = self._parser.get_http_version()
-        exchange.http10 = version == "1.0"
-        lengths = [value.strip(b" \t") for name, value in special if name == b"content-length"]
-        codings = [value.strip(b" \t") for name, value in special if name == b"transfer-encoding"]
-        hosts = [value.strip(b" \t") for value in hosts]
-        exchange.length = check_framing(version, hosts, lengths, codings)
-        if exchange.method == "CONNECT":
-            raise Refused("CONNECT is not served here")
-        self._known_host = hosts[0] if hosts else b""
-        exchange.hops = hops_of(special)
-        if exchange.length is None:
-            self._cutter.chunked()
-        else:
-            self._cutter.sized(exchange.length)
-        for name, value in special:
-            if name == b"expect" and value.strip().lower() == b"100-continue" and not exchange.http10:
-                exchange.expects_continue = exchange.length != 0
-        if self._parser.should_upgrade():
-            self._upgrading = True
-            if not exchange.http10 and exchange.length == 0:
-                offered = [word.strip() for name, value in special if name == b"upgrade" for word in value.split(b",")]
-                exchange.upgrade = b", ".join(
-                    word for word in offered if word and not word.lower().startswith(_NOT_TUNNELLED)
-                )
-
-    def on_body(self, data: bytes) -> None:
+    def body_came(self, data: bytes) -> None:
+        """A piece of a body."""
         exchange = self._exchange
         if exchange is None:
             return
@@ -370,19 +243,20 @@ class ServerConnection(asyncio.Protocol):
         if self._unwanted > self.limits.unwanted_bytes:
             self._linger()
 
-    def on_message_complete(self) -> None:
+    def request_came(self, trailers: Sequence[Header]) -> None:
+        """The request whose head `began` is complete."""
         exchange = self._exchange
-        if exchange is None or not self._cutter.between_requests:
-            if self._upgrading:
-                return  # the end that httptools sees behind an offer; the body follows
+        if exchange is None:
             raise Refused("The request does not end where it should")
         exchange.received = True
-        self._in_body = False
         if exchange.ended:
             self._next(exchange)
-            return
-        trailers, self._headers = self._headers, []
-        self._takes = False
+        else:
+            self._waits_for(exchange, trailers)
+
+    def _waits_for(self, exchange: Exchange, trailers: Sequence[Header]) -> None:
+        """Its request is received, and it is not answered yet."""
+        self._takes = self._ready = False
         if exchange.receiver is not None:
             exchange.receiver.request_ended(trailers)
 
@@ -427,7 +301,13 @@ class ServerConnection(asyncio.Protocol):
             return
         if exchange.received:
             self._next(exchange)
-        elif not exchange.keep_alive and exchange.length != 0:
+            if self._ready and not self.parsing:
+                if self._held:
+                    self.take_body()
+                elif not self._reading:
+                    self._read(True)
+            return
+        if not exchange.keep_alive and exchange.length != 0:
             self._linger()
         if not (self._lingering or self.parsing):
             self.take_body()
@@ -445,10 +325,7 @@ class ServerConnection(asyncio.Protocol):
         """The request is received and answered: the next head may come."""
         self._exchange = None
         exchange.receiver = None  # each knows the other; parted, both go without the garbage collector
-        if exchange.length != 0:
-            self._headers, self._unwanted, self._head_bytes = [], 0, 0
-            if self._behind_offer:
-                self._fresh_parser()
+        self._unwanted = 0
         self._since = self.ticker.now
         self._takes = True
         self._ready = not self._lingering and self._unread_since is None
@@ -485,7 +362,7 @@ class ServerConnection(asyncio.Protocol):
             exchange.on_left()
 
     def _last_answer(self, answer: Answer) -> None:
-        self.write(whole(answer, self.ticker.date, b"connection: close\r\n", body=True))
+        self.write(whole(answer, self.ticker.date, b"connection: close\r\n", True))
         self._linger()
 
     def _linger(self) -> None:
@@ -538,7 +415,7 @@ class ServerConnection(asyncio.Protocol):
                 self.host.refused()
                 self._last_answer(_STALLED)
             return
-        patience = limits.idle_seconds if self._known_host else limits.head_seconds
+        patience = limits.idle_seconds if self._served else limits.head_seconds
         if waited > patience + limits.stall_seconds:
             self.cut()  # closing waits for a caller who reads nothing
         elif waited > patience:
@@ -549,24 +426,3 @@ class ServerConnection(asyncio.Protocol):
             self._linger()
         else:
             exchange.receiver.request_stalled()
-
-
-class _BodyOnly:
-    """Lets a connection hear of a body and its trailers, and not of the head that stands for the real one."""
-
-    def __init__(self, connection: ServerConnection) -> None:
-        self._connection = connection
-        self.on_body = connection.on_body
-        self.on_message_complete = connection.on_message_complete
-        self._headed = False
-
-    def on_headers_complete(self) -> None:
-        self._headed = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._headed:
-            self._connection.on_header(name, value)
-
-
-def _too_large() -> Refused:
-    return Refused("The request's headers are too many or too large", 431, "header_too_large")

@@ -11,6 +11,7 @@ from .unforeseen import log_bug
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
+    from .heads import Layout
 
 _FAILED: Final = error(500, "server_error", "The server failed")
 
@@ -43,12 +44,15 @@ class Receiver(Protocol):
 class Exchange:
     """A request whose head has been received. Exactly one answer is due, by `answer`, or by `start`..`finish`.
 
-    Header names are lower case. `target` is as it was received.
+    `target` is as it was received. The headers are `values` under the names of `layout`; `authorization` and `host` are
+    those of these names.
     """
 
     # Defaults live in the class: most requests have no body and one short answer, and pay for nothing else.
     length: int | None = 0
     """Of the body; None: it comes in chunks."""
+    http10 = False
+    """Whether the caller speaks HTTP/1.0."""
     expects_continue = False
     upgrade = b""
     """The protocols that the caller offers to switch to, of those that may be (RFC 9110 section 7.8)."""
@@ -73,20 +77,25 @@ class Exchange:
         connection: ServerConnection,
         method: str,
         target: bytes,
-        headers: list[Header],
-        authorization: list[bytes],
+        layout: Layout,
+        values: Sequence[bytes],
+        authorization: Sequence[bytes],
         host: bytes,
-        http10: bool,
         keep_alive: bool,
     ) -> None:
         self._connection = connection
         self.method = method
         self.target = target
-        self.headers = headers
+        self.layout = layout
+        self.values = values
         self.authorization = authorization
         self.host = host
-        self.http10 = http10
         self.keep_alive = keep_alive
+
+    @property
+    def headers(self) -> list[Header]:
+        """In order; the names are lower case."""
+        return list(zip(self.layout.names, self.values, strict=True))
 
     @property
     def client(self) -> str:
@@ -100,15 +109,15 @@ class Exchange:
 
     def answer(self, answer: Answer) -> None:
         """The whole answer. Whoever waits for `100 Continue` may send its body now or not, so that connection ends."""
-        connection = self._connection
         if self.ended or self.left:
             return
+        connection = self._connection
         if self.length != 0:
             self._doubt_the_body(connection.limits.unwanted_bytes)
         self.started = self.ended = True
         keep = self.keep_alive and not (self.http10 or connection.host.draining)
         line = b"" if keep else self._connection_line()
-        connection.write(whole(answer, connection.ticker.date, line, body=self.method != "HEAD"))
+        connection.write(whole(answer, connection.ticker.date, line, self.method != "HEAD"))
         if self.received or not (connection.parsing and self.keep_alive):
             connection.answered(self)
 
@@ -162,6 +171,17 @@ class Exchange:
                 self.chunks = True
                 head += b"transfer-encoding: chunked\r\n"
         return b"%b%b\r\n" % (head, self._connection_line())
+
+    def answer_whole(self, status: int, lines: bytes, body: bytes, *, dated: bool) -> None:
+        """A whole answer of another server in one write, to a caller who speaks HTTP/1.1; `finish` is still due.
+
+        `lines` are its headers, each with the line end before it; its length is among them.
+        """
+        self.started = True
+        date = b"" if dated else b"\r\ndate: %b" % self._connection.ticker.date
+        self._connection.write(
+            b"%b%b%b\r\n%b\r\n%b" % (status_line(status)[:-2], lines, date, self._connection_line(), body)
+        )
 
     def write(self, data: bytes) -> None:
         """Bytes of the answer, framed already; or of the tunnel."""

@@ -39,7 +39,7 @@ def _own_head(status: int, headers: tuple[Header, ...]) -> bytes:
     return status_line(status) + lines(headers)
 
 
-def whole(answer: Answer, date: bytes, connection: bytes, *, body: bool) -> bytes:
+def whole(answer: Answer, date: bytes, connection: bytes, body: bool) -> bytes:
     """An answer of the server itself; `connection` is an extra header line or nothing; no `body` for HEAD."""
     status = answer.status
     head = _own_head(status, answer.headers)

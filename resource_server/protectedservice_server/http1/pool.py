@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..bearer import Header
+from .answers import WholeAnswers
 from .client import Call, ClientConnection, Failure, Head, Owner
 from .ticker import Ticker
 
@@ -61,6 +62,7 @@ class Pool(Owner):
     connect_seconds: float = 30.0
     refused: Callable[[Address], str | None] = lambda address: None
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    answers: WholeAnswers = field(default_factory=WholeAnswers)
     _idle: list[ClientConnection] = field(default_factory=list)
     _all: set[ClientConnection] = field(default_factory=set)
     _dialling: dict[Call, asyncio.Task[None]] = field(default_factory=dict)
@@ -74,10 +76,10 @@ class Pool(Owner):
             self.ticker.add(self.sweep)
         if self.origin.secure:
             self._check_trust()
-        now = self.ticker.now
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.reusable and now - connection.idle_since <= IDLE_SECONDS:
+        idle, now = self._idle, self.ticker.now
+        while idle:
+            connection = idle.pop()
+            if now - connection.idle_since <= IDLE_SECONDS and connection.reusable:
                 connection.begin(call)
                 return
             connection.end()
@@ -90,6 +92,14 @@ class Pool(Owner):
             call.connection.end()
         elif (dialling := self._dialling.pop(call, None)) is not None:
             dialling.cancel()
+
+    async def reach(self) -> None:
+        """Connect by TCP and part again; nothing is sent.
+
+        Raises:
+            OSError: nobody takes the connection.
+        """
+        (await self._connect(None)).end()
 
     async def close(self) -> None:
         """End all connections. Calls under way are forgotten."""
@@ -141,7 +151,7 @@ class Pool(Owner):
     async def _dial(self, call: Call) -> None:
         try:
             async with asyncio.timeout(self.connect_seconds):
-                connection = await self._connect()
+                connection = await self._connect(self._trusted if self.origin.secure else None)
         except TimeoutError:
             failure = Failure.SLOW
         except ssl.SSLError:
@@ -158,8 +168,8 @@ class Pool(Owner):
         del self._dialling[call]
         call.failed(failure)
 
-    async def _connect(self) -> ClientConnection:
-        """A connection to the first address that takes one.
+    async def _connect(self, context: ssl.SSLContext | None) -> ClientConnection:
+        """A connection to the first address that takes one, by TLS of this context where there is one.
 
         Raises:
             OSError: to none.
@@ -181,8 +191,8 @@ class Pool(Owner):
                         lambda: ClientConnection(self),
                         str(place[0]),
                         int(place[1]),
-                        ssl=self._trusted if origin.secure else None,
-                        server_hostname=origin.server_name if origin.secure else None,
+                        ssl=context,
+                        server_hostname=origin.server_name if context is not None else None,
                     )
             except ssl.SSLError:
                 raise

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final
 
 from .connection import Handler, ServerConnection
+from .heads import WholeHeads
 from .limits import Limits
 from .ticker import Ticker
 from .unforeseen import log_bug
@@ -33,6 +34,7 @@ class HttpServer:
         self.handler = handler
         self.limits = limits if limits is not None else Limits()
         self.ticker = ticker
+        self.heads = WholeHeads()
         self.draining = False
         self.secure = tls is not None
         self.refused = refused

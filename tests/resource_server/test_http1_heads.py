@@ -1,0 +1,184 @@
+"""The short way: whatever it takes is read as the long way reads it, and it takes nothing that is not the usual."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protectedservice_server.bearer import Answer
+from protectedservice_server.http1.connection import ServerConnection
+from protectedservice_server.http1.exchange import Exchange
+from protectedservice_server.http1.heads import LONGEST, WholeHeads
+from protectedservice_server.http1.server import HttpServer
+from protectedservice_server.http1.ticker import Ticker
+
+CONNECTION = cast(ServerConnection, None)  # the exchange only keeps it
+USUAL = b"GET /orders?x=1 HTTP/1.1\r\nHost: orders\r\nAuthorization: Bearer abc\r\nAccept: */*\r\n\r\n"
+
+
+def read(heads: WholeHeads, data: bytes) -> Exchange | None:
+    return heads.read(CONNECTION, data)
+
+
+def test_a_usual_head_is_read() -> None:
+    exchange = read(WholeHeads(), USUAL)
+
+    assert exchange is not None
+    assert (exchange.method, exchange.target, exchange.host) == ("GET", b"/orders?x=1", b"orders")
+    assert exchange.authorization == (b"Bearer abc",)
+    assert exchange.headers == [(b"host", b"orders"), (b"authorization", b"Bearer abc"), (b"accept", b"*/*")]
+    assert (exchange.received, exchange.length, exchange.keep_alive, exchange.hops) == (True, 0, True, frozenset())
+
+
+@pytest.mark.parametrize("value", [b"keep-alive", b"Keep-Alive"])
+def test_a_connection_that_is_asked_to_stay_stays(value: bytes) -> None:
+    exchange = read(WholeHeads(), USUAL.replace(b"Accept: */*", b"Connection: " + value))
+
+    assert exchange is not None
+    assert exchange.keep_alive
+    assert exchange.hops == {b"keep-alive"}
+
+
+UNUSUAL = {
+    "a part of a head": USUAL[:-1],
+    "two requests": USUAL + USUAL,
+    "a request and a part of another": USUAL + b"GET / HTTP/1.1\r\nHost: orders\r\n",
+    "a request and the head of one with a body": USUAL
+    + b"POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\n",
+    "bytes before it": b"\r\n" + USUAL,
+    "a body that ends like a head": b"GET / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\n\r\n\r\n",
+    "a body to come": USUAL.replace(b"Accept: */*", b"Content-Length: 4"),
+    "no body, said aloud": USUAL.replace(b"Accept: */*", b"Content-Length: 0"),
+    "chunks to come": USUAL.replace(b"Accept: */*", b"Transfer-Encoding: chunked"),
+    "an offer": USUAL.replace(b"Accept: */*", b"Connection: upgrade\r\nUpgrade: websocket"),
+    "an offer that Connection does not name": USUAL.replace(b"Accept: */*", b"Upgrade: websocket"),
+    "an expectation": USUAL.replace(b"Accept: */*", b"Expect: 100-continue"),
+    "a connection to be closed": USUAL.replace(b"Accept: */*", b"Connection: close"),
+    "a header for this hop only": USUAL.replace(b"Accept: */*", b"Connection: accept"),
+    "two hosts": USUAL.replace(b"Accept: */*", b"Host: orders"),
+    "two hosts in other letters": USUAL.replace(b"Accept: */*", b"HOST: others"),
+    "no host": USUAL.replace(b"Host", b"Hose"),
+    "a host with a path": USUAL.replace(b"orders\r\n", b"orders/x\r\n", 1),
+    "two tokens": USUAL.replace(b"Accept: */*", b"Authorization: Bearer def"),
+    "two tokens in other letters": USUAL.replace(b"Accept: */*", b"authorization: Bearer def"),
+    "another header twice": USUAL.replace(b"Accept: */*", b"Accept: a\r\nAccept: b"),
+    "a folded line": USUAL.replace(b"*/*", b"*/*\r\n folded"),
+    "no space behind a colon": USUAL.replace(b"Accept: ", b"Accept:"),
+    "a bare line feed": USUAL.replace(b"*/*\r\n", b"*/*\n"),
+    "a bare carriage return": USUAL.replace(b"*/*", b"*/*\rX: y"),
+    "HTTP/1.0": USUAL.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "HTTP/1.2": USUAL.replace(b"HTTP/1.1", b"HTTP/1.2"),
+    "RTSP": USUAL.replace(b"HTTP/1.1", b"RTSP/1.0"),
+    "two spaces in the line": USUAL.replace(b"GET ", b"GET  "),
+    "another method": USUAL.replace(b"GET", b"GETS"),
+    "a method with a body as a rule": USUAL.replace(b"GET", b"POST"),
+    "a long one": USUAL.replace(b"*/*", b"a" * LONGEST),
+    "many headers": USUAL.replace(b"Accept: */*", b"\r\n".join(b"X-%d: y" % number for number in range(60))),
+    "nothing": b"",
+    "an empty line": b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("data", UNUSUAL.values(), ids=UNUSUAL)
+def test_what_is_unusual_is_not_taken_and_what_comes_next_is_read_afresh(data: bytes) -> None:
+    heads = WholeHeads()
+    read(heads, USUAL)
+
+    assert read(heads, data) is None
+
+    exchange = read(heads, USUAL)
+    assert exchange is not None
+    assert exchange.authorization == (b"Bearer abc",)
+    assert len(exchange.headers) == 3
+
+
+class Wire:
+    """A transport that remembers."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.over = False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def is_closing(self) -> bool:
+        return self.over
+
+    def close(self) -> None:
+        self.over = True
+
+    abort = write_eof = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Nothing(WholeHeads):
+    """Takes no head the short way."""
+
+    def read(self, connection: ServerConnection, data: bytes) -> None:
+        return None
+
+
+def told(data: bytes, heads: WholeHeads) -> tuple[list[tuple[object, ...]], bytes]:
+    """What a handler sees of a connection that brings `data`, and what is answered."""
+    seen: list[tuple[object, ...]] = []
+
+    def handle(exchange: Exchange) -> Answer:
+        seen.append(
+            (
+                *(exchange.method, exchange.target, exchange.headers, tuple(exchange.authorization)),
+                *(exchange.host.strip(), exchange.length, exchange.http10, exchange.keep_alive, exchange.hops),
+            )
+        )
+        return Answer(200, (), b"")
+
+    server = HttpServer(handle, ticker=Ticker())
+    server.heads = heads
+    connection, wire = ServerConnection(server), Wire()
+    connection.connection_made(cast(Any, wire))
+    if data:
+        connection.data_received(data)
+    return seen, wire.sent
+
+
+WORDS = [
+    b"GET",
+    b"HEAD",
+    b"DELETE",
+    b"POST",
+    b" ",
+    b"/",
+    b"/a?b",
+    b" HTTP/1.1\r\n",
+    b" HTTP/1.0\r\n",
+    b"\r\n",
+    b"\n",
+    b": ",
+]
+LINES = [b"Host: a\r\n", b"host: b\r\n", b"Authorization: Bearer x\r\n", b"Connection: keep-alive\r\n", b"X:\r\n"]
+LINES += [b"X: y \r\n", b"Connection: close\r\n", b"Content-Length: 0\r\n", b"Content-Length: 2\r\n"]
+LINES += [b"Transfer-Encoding: chunked\r\n", b"Upgrade: websocket\r\n", b"\r\n"]
+pieces = st.sampled_from(WORDS + LINES)
+heads_ = st.builds(
+    lambda method, line, headers: method + b" /a" + line + b"".join(headers) + b"\r\n",
+    st.sampled_from([b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"POST"]),
+    st.sampled_from([b" HTTP/1.1\r\n", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n"]),
+    st.lists(st.sampled_from(LINES), max_size=5),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(heads_, st.lists(heads_, max_size=3).map(b"".join), st.lists(pieces, max_size=8).map(b"".join)))
+def test_the_short_way_and_the_long_way_see_the_same(data: bytes) -> None:
+    assert told(data, WholeHeads()) == told(data, Nothing())
