@@ -9,7 +9,7 @@ from typing import Any
 from . import reasons
 from .authorization_server import AuthorizationServer, Endpoints
 from .conditions import Condition, find_condition
-from .errors import Outcome, ServerUnavailable
+from .errors import AdministratorMustAct, Outcome, ServerUnavailable
 from .registration.driver import Capabilities
 
 
@@ -17,6 +17,19 @@ def find_refusal(server: AuthorizationServer) -> Condition | None:
     """The Ready condition, where it says that the registration credential was refused."""
     ready = find_condition(server.status.get("conditions") or (), reasons.READY)
     return ready if ready is not None and ready["reason"] == reasons.REGISTRATION_REFUSED else None
+
+
+def ending_because(ending: Outcome, unready: Outcome | None) -> Outcome:
+    """What Ready says of one that is being deleted: `ending`, and what is missing for that."""
+    if not isinstance(unready, AdministratorMustAct):
+        return ending
+    return AdministratorMustAct(unready.reason, f"{ending.message}; {unready.message}")
+
+
+def says(server: AuthorizationServer, outcome: Outcome) -> bool:
+    """Whether Ready says this already."""
+    ready = find_condition(server.status.get("conditions") or (), reasons.READY)
+    return ready is not None and outcome.message in ready["message"]
 
 
 def server_condition(

@@ -14,51 +14,43 @@ import hashlib
 import logging
 import random
 import time
-from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from . import reasons
-from .authorization_server import AuthorizationServer, Endpoints, Rates
+from .authorization_server import AuthorizationServer, Endpoints
+from .authorization_server_connection import Connect, Connection, connect, read_authorities
+from .authorization_server_reports import Reports
 from .authorization_server_status import (
-    concerns_services,
-    exposure,
+    ending_because,
     find_refusal,
-    replacing,
-    server_condition,
-    spelt_capabilities,
-    still_known,
+    says,
 )
 from .cache import Cache
 from .census import Census
 from .cluster_api import ClusterApi
-from .conditions import Condition, find_condition, is_true, merge_conditions
-from .errors import AdministratorMustAct, NotFound, Outcome, ServerUnavailable, Wait
-from .events import EventType, Recorder
+from .conditions import find_condition, is_true
+from .errors import AdministratorMustAct, Outcome, ServerUnavailable, Wait
+from .events import Recorder
 from .registrant import registrants
-from .registration import trust
 from .registration.credential import Credential
 from .registration.discovery import discover
-from .registration.driver import Driver
 from .registration.kinds import (
-    admin_api_exposed,
     check_credential,
     make_driver,
     make_token_endpoint,
     required_endpoints,
 )
-from .registration.limits import Limits
-from .registration.remote import Observe, Remote
-from .registration.token import TokenEndpoint
-from .resource import AUTHORIZATION_SERVER, SECRET, Key, Reference
+from .registration.remote import Remote
+from .resource import AUTHORIZATION_SERVER, SECRET, Key, Meta, Reference
 
 logger = logging.getLogger(__name__)
 
 PROBE_INTERVAL: Final = 30.0  # seconds (design: probed every 30 s)
 FIRST_RETRY: Final = 2.0  # seconds until the second probe of a server that did not answer; doubles up to the interval
 TRIAL_INTERVAL: Final = 60.0  # seconds between registrations tried with a credential that was refused
-COUNT_INTERVAL: Final = 60.0  # seconds: status.registeredClients is written at most this often
 
 
 class Wake(Protocol):
@@ -67,42 +59,19 @@ class Wake(Protocol):
     def __call__(self, key: Key) -> None: ...
 
 
-class Connect(Protocol):
-    """Makes the door to one authorization server; `name` is how messages call it."""
-
-    def __call__(self, name: str, rates: Rates, ca_bundle: str | None, /) -> Remote: ...
-
-
-def connect(name: str, rates: Rates, ca_bundle: str | None, /, *, observe: Observe | None = None) -> Remote:
-    """Over the network. `ca_bundle`: the certificates to trust (PEM); `observe` receives the figures of each call."""
-    limits = Limits(rate=rates.requests_per_second, burst=rates.burst, concurrency=rates.concurrency)
-    verify = None if ca_bundle is None else trust.context(ca_bundle)
-    return Remote(name, limits=limits, observe=observe, verify=verify)
-
-
-@dataclass
-class Connection:
-    """One authorization server, ready to be talked to."""
-
-    fingerprint: str
-    remote: Remote
-    endpoints: Endpoints
-    driver: Driver
-    tokens: TokenEndpoint
-
-
 @dataclass
 class _State:
     """What is remembered about one AuthorizationServer object between passes."""
 
     connection: Connection | None = None
     credential_digest: str | None = None
+    credential: tuple[str, Credential] | None = None  # the last one that could be used, and the object's uid
     ca_bundle: str | None = None  # as read last
     obstacle: Outcome | None = None  # why there is no connection
+    registrations: int = 0  # under way
     refused: Outcome | None = None  # the registration credential was refused
     next_trial: float = 0.0
     failures: int = 0
-    counted: float = float("-inf")
     parked: set[Key] = field(default_factory=set)
 
 
@@ -124,11 +93,11 @@ class AuthorizationServers:
         jitter: Callable[[], float] = random.random,
         probe_interval: float = PROBE_INTERVAL,
     ) -> None:
-        self._cluster, self._cache, self._events, self._wake = cluster, cache, events, wake
+        self._cluster, self._cache, self._wake = cluster, cache, wake
         self._connect, self._honoured = connect, honoured_namespaces
-        self._clock, self._wall, self._jitter, self._interval = clock, wall, jitter, probe_interval
+        self._clock, self._jitter, self._interval = clock, jitter, probe_interval
         self._states: dict[Reference, _State] = {}
-        self._census = Census(cache, namespace)
+        self._reports = Reports(cluster, cache, events, Census(cache, namespace), clock=clock, wall=wall)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -213,6 +182,32 @@ class AuthorizationServers:
         state.refused, state.next_trial = outcome, self._clock() + TRIAL_INTERVAL
         self._wake(server.key)
 
+    @contextmanager
+    def registering(self, server: AuthorizationServer) -> Iterator[None]:
+        """While a client is asked for: an AuthorizationServer that is deleted meanwhile waits for what becomes of it.
+
+        Raises AdministratorMustAct when it is being deleted already, which the pass may not have seen.
+        """
+        if self._goes(server):
+            text = f"AuthorizationServer {server.reference} is being deleted: nothing is registered there any more"
+            raise AdministratorMustAct(reasons.SERVER_DELETED, text)
+        state = self._state(server)
+        state.registrations += 1
+        try:
+            yield
+        finally:
+            state.registrations -= 1
+            if self._goes(server):
+                self._wake(server.key)
+
+    def _goes(self, server: AuthorizationServer) -> bool:
+        cached = self._cache.get(AUTHORIZATION_SERVER, server.meta.namespace, server.meta.name)
+        return cached is None or cached.uid != server.meta.uid or Meta.parse(cached.body()).is_going
+
+    def registers(self, server: AuthorizationServer) -> bool:
+        """Whether a client is being asked for at this moment."""
+        return self._state(server).registrations > 0
+
     def claim_trial(self, server: AuthorizationServer) -> None:
         """Before a registration is sent: after a refusal, only one at a time may find out whether that has changed.
 
@@ -239,21 +234,30 @@ class AuthorizationServers:
 
     # --- one pass over an AuthorizationServer ------------------------------------------------------------------------
 
-    async def reconcile(self, key: Key) -> float | None:
-        """Probe, connect, publish. Returns the seconds until the next probe; None when the object is gone."""
+    async def reconcile(self, key: Key, *, ending: Outcome | None = None) -> float | None:
+        """Probe, connect, publish. Returns the seconds until the next probe; None when the object is gone.
+
+        `ending`: what Ready says of one that is being deleted.
+        """
         reference = Reference(key.namespace, key.name)
         cached = self._cache.get(AUTHORIZATION_SERVER, key.namespace, key.name)
         if cached is None or reference.namespace not in self._honoured:
+            self._reports.forget(reference)
             if (state := self._states.pop(reference, None)) is not None:
                 await self._disconnect(state)
             self._wake_services(reference)
             return None
         server = AuthorizationServer.parse(cached.body())
         state = self._state(server)
-        if state.connection is not None and (held_back := state.connection.remote.breaker.retry_after):
+        told = ending is None or says(server, ending)
+        if told and state.connection is not None and (held_back := state.connection.remote.breaker.retry_after):
             return held_back  # nothing would be sent, so nothing would be learnt
         endpoints, reachable, ready = await self._probe(server, state)
-        await self._publish(server, state, endpoints, reachable, ready)
+        if ending is not None:
+            ready = ending_because(ending, ready)
+        capabilities = state.connection.driver.capabilities if state.connection else None
+        if await self._reports.publish(server, endpoints, reachable, ready, capabilities):
+            self._wake_services(server.reference)
         return self._delay(state)
 
     async def _probe(
@@ -290,24 +294,13 @@ class AuthorizationServers:
 
         Raises AdministratorMustAct when they cannot be used.
         """
-        source, before = server.ca_bundle, state.ca_bundle
-        if source is None:
-            state.ca_bundle = None
-        else:
-            body = await self._cluster.get(source.kind, server.meta.namespace, source.name)
-            place = f"{source.kind} {server.meta.namespace}/{source.name} (spec.tls.caBundle)"
-            if body is None:
-                fault = "does not exist; create it with the certificates to trust"
-            elif (value := (body.get("data") or {}).get(source.key)) is None:
-                fault = f"has no key {source.key}; add it with the certificates to trust"
-            else:
-                text = b64decode(value).decode("ascii", errors="replace") if source.kind is SECRET else value
-                try:
-                    state.ca_bundle, fault = trust.certificates(text), None
-                except ValueError as unusable:
-                    fault = f"key {source.key} {unusable}"
-            if fault is not None:
-                raise AdministratorMustAct(reasons.CA_BUNDLE_UNUSABLE, f"{place} {fault}")
+        before = state.ca_bundle
+        try:
+            state.ca_bundle = await read_authorities(self._cluster, server)
+        except AdministratorMustAct:
+            if not server.meta.is_going or before is None:
+                raise
+            return  # deleted with the same command: what was read before will do until the end
         if state.ca_bundle != before:
             await self._disconnect(state)
             self._wake_services(server.reference)
@@ -315,7 +308,8 @@ class AuthorizationServers:
     async def _credential(self, server: AuthorizationServer, state: _State) -> Credential | None:
         """The registration credential, read live each time: a corrected Secret must not wait for a watch.
 
-        None where there is none that could be used; `state.obstacle` says why, and who waited for one is released.
+        None where there is none that could be used; `state.obstacle` says why, and who waited for one is released. Of
+        an AuthorizationServer that is being deleted, the last one that could be used: its Secret goes with it often.
         """
         secret = None
         if server.credentials_secret is not None:
@@ -324,8 +318,11 @@ class AuthorizationServers:
         try:
             check_credential(server, credential, exists=secret is not None)
         except AdministratorMustAct as unusable:
+            if server.meta.is_going and state.credential is not None and state.credential[0] == server.meta.uid:
+                return state.credential[1]
             state.obstacle = unusable
             return None
+        state.credential = (server.meta.uid, credential)
         if state.obstacle is not None:
             state.obstacle = None
             self._release(state)
@@ -373,83 +370,8 @@ class AuthorizationServers:
 
     def _delay(self, state: _State) -> float:
         if state.failures:
-            return min(FIRST_RETRY * 2.0 ** (state.failures - 1), self._interval) * (0.8 + 0.2 * self._jitter())
+            return min(FIRST_RETRY * 2.0 ** min(state.failures - 1, 20), self._interval) * (0.8 + 0.2 * self._jitter())
         return self._interval * (0.9 + 0.1 * self._jitter())
-
-    # --- status ------------------------------------------------------------------------------------------------------
-
-    async def _publish(
-        self,
-        server: AuthorizationServer,
-        state: _State,
-        endpoints: Endpoints | None,
-        unreachable: Outcome | None,
-        unready: Outcome | None,
-    ) -> None:
-        old = server.status
-        conditions = [
-            server_condition(
-                server, reasons.REACHABLE, unreachable, reasons.REACHABLE_NOW, "answers its metadata request"
-            ),
-            server_condition(
-                server, reasons.READY, unready, reasons.READY_NOW, "answers and has our registration credential"
-            ),
-        ]
-        if endpoints is not None and (exposed := admin_api_exposed(server, endpoints)) is not None:
-            conditions.append(exposure(server, exposed))
-        if (known := still_known(server, endpoints)) is not None:
-            conditions.append(known)
-        status: dict[str, Any] = {
-            "observedGeneration": server.meta.generation,
-            "conditions": merge_conditions(old.get("conditions") or (), conditions, self._wall()),
-            "registeredClients": self._count(server, state),
-        }
-        if endpoints is not None:
-            status["endpoints"] = endpoints.to_status()
-        capabilities = state.connection.driver.capabilities if state.connection else None
-        status["capabilities"] = spelt_capabilities(capabilities) if capabilities else old.get("capabilities") or {}
-        if status == {key: old.get(key) for key in status} and status.keys() >= old.keys():
-            return
-        # Keys that went away are removed by name: this is a merge patch.
-        gone = {key: None for key in old if key not in status}
-        patch = {"metadata": {"uid": server.meta.uid}, "status": {**gone, **replacing(old, status)}}
-        try:
-            body = await self._cluster.patch(
-                AUTHORIZATION_SERVER, server.meta.namespace, server.meta.name, patch, subresource="status"
-            )
-        except NotFound:
-            return
-        self._cache.put(AUTHORIZATION_SERVER, body)
-        await self._tell(server, old, conditions)
-        if concerns_services(old, status):
-            self._wake_services(server.reference)
-
-    async def _tell(self, server: AuthorizationServer, old: Mapping[str, Any], conditions: list[Condition]) -> None:
-        tell = self._events.about(AUTHORIZATION_SERVER, server.meta)
-        for condition in conditions:
-            before = find_condition(old.get("conditions") or (), condition["type"])
-            if before is not None and before["status"] == condition["status"]:
-                continue
-            good = "False" if condition["type"] == reasons.ADMIN_API_EXPOSED else "True"
-            type_: EventType = "Normal" if condition["status"] == good else "Warning"
-            logger.log(
-                logging.INFO if type_ == "Normal" else logging.WARNING,
-                "AuthorizationServer %s: %s is %s: %s",
-                server.reference,
-                condition["type"],
-                condition["status"],
-                condition["message"],
-            )
-            await tell(type_, condition["reason"], condition["message"])
-
-    def _count(self, server: AuthorizationServer, state: _State) -> int:
-        """Clients in the ledger; counted at most once a minute, because each new figure is a write."""
-        if (old := server.status.get("registeredClients")) is not None and (
-            self._clock() - state.counted < COUNT_INTERVAL
-        ):
-            return int(old)
-        state.counted = self._clock()
-        return self._census.clients(server.reference)
 
     def _wake_services(self, reference: Reference) -> None:
         """All objects that use this server look again: it came, went, moved, or allows others."""

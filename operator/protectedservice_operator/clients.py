@@ -10,7 +10,8 @@ import logging
 from dataclasses import replace
 
 from . import reasons, steps
-from .authorization_servers import AuthorizationServers, Connection
+from .authorization_server_connection import Connection
+from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
 from .cluster_api import ClusterApi
@@ -106,18 +107,19 @@ class Clients:
         connection = await self._connection(observed)
         if server is None:
             raise TypeError("a connection without an AuthorizationServer")
-        self._servers.claim_trial(server)
-        try:
-            if service.brings_credentials:
-                await self._register_brought(step, observed, connection, tell)
-            else:
-                await self._register_at(step, observed, connection, tell, None)
-        except RegistrationRefused as refused:
-            self._servers.registration_refused(server, refused)
-            raise
-        except ServerUnavailable:
-            self._servers.suspected(server)
-            raise
+        with self._servers.registering(server):
+            self._servers.claim_trial(server)
+            try:
+                if service.brings_credentials:
+                    await self._register_brought(step, observed, connection, tell)
+                else:
+                    await self._register_at(step, observed, connection, tell, None)
+            except RegistrationRefused as refused:
+                self._servers.registration_refused(server, refused)
+                raise
+            except ServerUnavailable:
+                self._servers.suspected(server)
+                raise
         self._servers.registration_accepted(server)
         self._count_registration("register")
         logger.info("Registered a client for %s at %s", service.key, server.reference)
@@ -206,8 +208,11 @@ class Clients:
             return None  # its own pass does that
         server = self._gatherer.server(Reference.parse(record.server))
         if server is None:
-            text = f"AuthorizationServer {record.server} does not exist; its client {record.client_id} is left behind"
-            raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, text)
+            text = (
+                f"AuthorizationServer {record.server} was deleted before client {record.client_id}, which goes when "
+                "one of that name and issuer is there again"
+            )
+            raise AdministratorMustAct(reasons.SERVER_DELETED, text)
         if (obstacle := self._servers.unreachable(server)) is not None:
             self._servers.park(server, key)
             raise obstacle

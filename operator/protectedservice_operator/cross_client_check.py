@@ -90,8 +90,10 @@ class CrossClientCheck:
             return
         server = AuthorizationServer.parse(cached.body())
         due, pause = self._rests.get(server.meta.uid, (0.0, FIRST_RETRY))
-        if self._clock() < due or self._servers.unreachable(server) is not None:
+        if self._servers.unreachable(server) is not None:
             return
+        if self._clock() < due and not server.meta.is_going:
+            return  # one that is being deleted waits for its probe client
         try:
             await self._advance(server)
             self._rests.pop(server.meta.uid, None)
@@ -103,7 +105,7 @@ class CrossClientCheck:
 
     async def _advance(self, server: AuthorizationServer) -> None:
         found = None
-        if server.meta.deletion_timestamp is None and self._settings.cross_client_check and not _is_settled(server):
+        if not server.meta.is_going and self._settings.cross_client_check and not _is_settled(server):
             subject = self._subject(server)
             found = _known_beforehand(server, has_client=subject is not None)
             if found is None and subject is not None:

@@ -110,7 +110,7 @@ class Gatherer:
             proof=self._verifier.proof(meta.uid),
             proof_due=self._verifier.due(meta.uid, pods),
             proof_running=self._verifier.running(meta.uid),
-            check_due=self._checks.due(meta.uid),
+            check_due=self.check_due(service),
             upstream=upstream,
             trial=self._trials.trial(meta.uid),
             trial_due=isinstance(upstream, Isolated)
@@ -150,6 +150,10 @@ class Gatherer:
         """Digests of the secrets in the ledger, by name."""
         entry = self._cache.get(SECRET, self._namespace, secret_name(service.meta.uid))
         return entry.digests if entry else {}
+
+    def check_due(self, service: Registrant) -> bool:
+        """Whether it is time to look at the object's client at its server."""
+        return self._checks.due(service.meta.uid)
 
     def namespace_labels(self, name: str) -> Mapping[str, str]:
         """Labels of a namespace; none while it is not known."""

@@ -18,7 +18,8 @@ import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from . import observed, orphans_command, settings
-from .authorization_servers import AuthorizationServers, connect
+from .authorization_server_connection import connect
+from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .client_checks import ClientChecks
 from .cluster import Cluster, NoCluster

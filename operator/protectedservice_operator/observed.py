@@ -133,6 +133,16 @@ class ObservedClient(Protocol):
     def facts(self) -> Mapping[str, str]:
         """What the tenant's Secret holds beside the credentials, by name."""
 
+    @property
+    def check_due(self) -> bool:
+        """Whether it is time to look at the client at its server."""
+
+    def is_projected(self, settings: Settings) -> bool:
+        """Whether the tenant's Secret says what the ledger says, and is ours."""
+
+    def is_in_use(self, settings: Settings) -> bool:
+        """Whether the client of the ledger is the one that is used, as far as the cluster can show it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -212,6 +222,14 @@ class Observed:
         """The credentials Secret holds credentials alone."""
         return {}
 
+    def is_projected(self, settings: Settings) -> bool:
+        """Whether the tenant's Secret says what the ledger says, and is ours."""
+        return projected(self, settings)
+
+    def is_in_use(self, settings: Settings) -> bool:
+        """Whether every pod was seen at work with the client of the ledger."""
+        return projected(self, settings) and workload_available(self, settings) and proved(self, settings)
+
 
 def wanted_metadata(observed: ObservedClient, settings: Settings, attempt8: str) -> ClientMetadata:
     """What the authorization server is to hold about the object's client."""
@@ -228,7 +246,7 @@ def wanted_metadata(observed: ObservedClient, settings: Settings, attempt8: str)
         return metadata
     if observed.server.registration is RegistrationKind.NONE:
         return ClientMetadata(mark, (), tag=mark)  # the client is as it is: nothing of spec is told to the server
-    if observed.server.names_introspectors:
+    if observed.server.names_introspectors and service.introspects:
         metadata = replace(metadata, peers=(*metadata.peers, *_peers(observed.ledger, attempt8)))
     return replace(metadata, token_endpoint_auth_method=observed.server.token_authentication)
 

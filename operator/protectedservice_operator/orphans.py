@@ -2,6 +2,9 @@
 
 An entry outlives its object when the finalizer was taken off by hand, when a deletion deadline passed, or when the
 server could not delete the client. Retained clients outlive theirs on purpose and are no orphans.
+
+A client that outlived its AuthorizationServer belongs to nothing either, whether the object lives that it was for:
+nobody knows any more where it is to be deleted.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ class Fate(enum.StrEnum):
 
     DELETABLE = "deletable"  # nobody has asked for its deletion yet
     DELETING = "deleting"  # its DELETE is repeated until it is done
+    SERVER_DELETED = "server-deleted"  # the same, as soon as an AuthorizationServer of that name and issuer is there
     BY_HAND = "by-hand"  # the server gives us no way: its administrator must delete it
 
 
@@ -31,11 +35,13 @@ class Orphan:
 
     entry: str  # name of its Secret
     record: Record
+    served: bool = True  # whether its AuthorizationServer is there
 
     @property
     def fate(self) -> Fate:
         """What can be done about it."""
-        return _FATES.get(self.record.state, Fate.DELETABLE)
+        fate = _FATES.get(self.record.state, Fate.DELETABLE)
+        return Fate.SERVER_DELETED if fate is Fate.DELETING and not self.served else fate
 
     @property
     def owner(self) -> str:
@@ -48,9 +54,13 @@ class Orphan:
         return self.record.client_id or "(not known)"
 
 
-def orphans(records: Iterable[tuple[str, Record]], lives: Callable[[Record], bool]) -> list[Orphan]:
-    """Those of the ledger entries (name, record) whose object does not live, in the order of their owners' names."""
-    found = [
-        Orphan(entry, record) for entry, record in records if record.state is not State.RETAINED and not lives(record)
-    ]
+def orphans(
+    records: Iterable[tuple[str, Record]], lives: Callable[[Record], bool], served: Callable[[Record], bool]
+) -> list[Orphan]:
+    """Those of the ledger entries (name, record) whose object does not live, in the order of their owners' names.
+
+    And those whose client was to be deleted at an AuthorizationServer that is not there: `served` says which one is.
+    """
+    found = [Orphan(entry, record, served(record)) for entry, record in records if record.state is not State.RETAINED]
+    found = [orphan for orphan in found if orphan.fate is Fate.SERVER_DELETED or not lives(orphan.record)]
     return sorted(found, key=lambda orphan: (orphan.owner, orphan.entry))

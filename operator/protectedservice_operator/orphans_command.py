@@ -81,7 +81,14 @@ class Command:
             owner = await self.cluster.get(kind, record.owner_namespace, record.owner_name) if kind else None
             if kind is None or (owner is not None and owner["metadata"]["uid"] == record.owner_uid):
                 owners.add(record.owner_uid)
-        return orphans(records, lambda record: record.owner_uid in owners)
+        places = {record.server for _, record in records}
+        servers = {place for place in places if await self._server(place) is not None}
+        return orphans(records, lambda record: record.owner_uid in owners, lambda record: record.server in servers)
+
+    async def _server(self, place: str) -> AuthorizationServer | None:
+        reference = Reference.parse(place)
+        body = await self.cluster.get(AUTHORIZATION_SERVER, reference.namespace, reference.name)
+        return AuthorizationServer.parse(body) if body is not None else None
 
     async def _delete(self, found: list[Orphan], arguments: argparse.Namespace) -> int:
         if bool(arguments.entries) == arguments.all:
@@ -103,9 +110,7 @@ class Command:
         return 1 if refused else 0
 
     async def _start(self, orphan: Orphan) -> bool:
-        place = Reference.parse(orphan.record.server)
-        body = await self.cluster.get(AUTHORIZATION_SERVER, place.namespace, place.name)
-        server = AuthorizationServer.parse(body) if body is not None else None
+        server = await self._server(orphan.record.server)
         entries = LedgerEntries(self.cluster, Cache(), self.namespace, wall=lambda: self.wall)
 
         def repeatable(record: Record) -> bool:
@@ -125,6 +130,8 @@ class Command:
 
 _ADVICE = {
     Fate.DELETING: "is being deleted already, and tried again until it is done",
+    Fate.SERVER_DELETED: "its AuthorizationServer was deleted before it: create one of that name and issuer anew, and "
+    "the operator deletes the client; or delete the client at the server by hand, then this Secret",
     Fate.BY_HAND: "its server gives the operator no way to delete it: delete the client by hand, then this Secret",
 }
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from . import plan_brought, plan_deletion, plan_withdrawal, reasons, steps
+from . import plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons, steps
 from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .children import Children
+from .client_checks import ClientChecks
 from .clients import Clients, ClientStep
 from .cluster_api import ClusterApi
 from .conditions import find_condition
@@ -39,6 +40,7 @@ from .registrant import Registrant
 from .registration.driver import RegistrationRefused
 from .registration.ledger import State, secret_name
 from .resource import AUTHORIZATION_SERVER, FINALIZER, LEDGER, Key
+from .rotations import Rotations, RotationStep
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class Parts:
     events: Recorder
     gatherer: Gatherer
     clients: Clients
+    rotations: Rotations
+    checks: ClientChecks
     children: Children
     settings: Settings
     namespace: str
@@ -71,7 +75,8 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
     def __init__(self, parts: Parts) -> None:
         self._cluster, self._cache, self._servers = parts.cluster, parts.cache, parts.servers
         self._events, self._gatherer, self._settings = parts.events, parts.gatherer, parts.settings
-        self._clients, self._children = parts.clients, parts.children
+        self._clients, self._rotations, self._children = parts.clients, parts.rotations, parts.children
+        self._checks = parts.checks
         self._namespace, self._wake, self._wall = parts.namespace, parts.wake, parts.wall
 
     @abc.abstractmethod
@@ -98,8 +103,16 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
         raise TypeError(f"no way to do {step!r} about {observed.service.key}")
 
     def next_look(self, observed: Seen) -> float | None:
-        """Seconds after which to look again at an object at which all is well; None: when it changes."""
-        return None
+        """Seconds after which to look again at an object at which all is well; None: when it changes.
+
+        The next look at its client, or a rotation, is due then.
+        """
+        if observed.service.meta.deletion_timestamp is not None:
+            return None
+        check = self._checks.due_in(observed.service.meta.uid)
+        overdue = check <= 0  # something is in its way, whose change is told
+        times = (plan_rotation.due_in(observed, self._wall()), None if overdue else check)
+        return min((seconds for seconds in times if seconds is not None), default=None)
 
     async def one(self, key: Key, service: Owner) -> float | None:
         """One pass. Returns the seconds after which to look again, None when only a change matters.
@@ -181,9 +194,12 @@ class Passes(abc.ABC, Generic[Owner, Seen]):
 
     async def _act(self, step: steps.Step, observed: Seen) -> None:
         logger.debug("%s: %s: %s", observed.service.key, type(step).__name__, step.why)
+        tell = self._events.about(observed.service.kind, observed.service.meta)
         if isinstance(step, ClientStep):
-            tell = self._events.about(observed.service.kind, observed.service.meta)
             await self._clients.act(step, observed, tell)
+            return
+        if isinstance(step, RotationStep):
+            await self._rotations.act(step, observed, tell)
             return
         match step:
             case steps.AddFinalizer():

@@ -119,9 +119,10 @@ def server_unresolved(observed: ObservedClient, settings: Settings, now: float) 
             f"{', '.join(sorted(settings.honoured_namespaces))}; refer to one there"
         )
         return Blocked(phase, UserMustEdit(reasons.NOT_ALLOWED, text))
+    if (gone := plan_withdrawal.server_gone(observed)) is not None:
+        return Blocked(phase, gone)
     if observed.server is None:
-        text = f"AuthorizationServer {reference} does not exist; create it, or refer to another one"
-        return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
+        raise TypeError("an AuthorizationServer that is neither there nor gone")
     if not observed.server.allows(observed.service.meta.namespace, observed.namespace_labels):
         text = (
             f"AuthorizationServer {reference} does not allow namespace {observed.service.meta.namespace}; "

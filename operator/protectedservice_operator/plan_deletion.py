@@ -85,8 +85,8 @@ def _second_client_not_deleted(observed: ObservedClient, settings: Settings, now
         return None  # the ledger entry remembers it, and it is deleted as soon as the server answers
     obstacle = observed.unreachable or observed.refused
     if observed.server is None:
-        text = f"AuthorizationServer {record.server} does not exist"
-        obstacle = AdministratorMustAct(reasons.SERVER_NOT_FOUND, text)
+        text = f"AuthorizationServer {record.server} was deleted"
+        obstacle = AdministratorMustAct(reasons.SERVER_DELETED, text)
     elif server_changed(observed):
         obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
     if obstacle is not None:
@@ -98,7 +98,7 @@ def _second_client_not_deleted(observed: ObservedClient, settings: Settings, now
     return EndSecond(phase, "the object is deleted during a rotation")
 
 
-def _kept_client_half_updated(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
+def kept_client_half_updated(observed: ObservedClient, settings: Settings, now: float) -> Step | None:
     """An update was interrupted, and may have changed the secret: finish it, if the server can be asked now."""
     record = observed.ledger
     if not observed.retains_client or record is None or record.state is not State.UPDATING:
@@ -166,10 +166,11 @@ def _client_not_deleted(observed: ObservedClient, settings: Settings, now: float
         return LeaveBehind(phase, "the server offers no way to delete the client")
     if observed.server is None:
         text = (
-            f"AuthorizationServer {observed.ledger.server} does not exist, so that client {observed.ledger.client_id} "
-            f"cannot be deleted; {_until(observed, observed.ledger, settings)}"
+            f"AuthorizationServer {observed.ledger.server} was deleted before client {observed.ledger.client_id}, "
+            "which goes when one of that name and issuer is there again, or is to be deleted at the server by hand; "
+            f"{_until(observed, observed.ledger, settings)}"
         )
-        return Blocked(phase, AdministratorMustAct(reasons.SERVER_NOT_FOUND, text))
+        return Blocked(phase, AdministratorMustAct(reasons.SERVER_DELETED, text))
     obstacle = observed.unreachable
     if server_changed(observed):
         obstacle = AdministratorMustAct(reasons.SERVER_CHANGED, "its AuthorizationServer now names another server")
@@ -183,8 +184,10 @@ def _client_not_deleted(observed: ObservedClient, settings: Settings, now: float
 
 
 def _why(observed: ObservedClient) -> str:
-    gone = observed.service.meta.deletion_timestamp is not None
-    return "the object is deleted" if gone else "the object may not have it any more"
+    if observed.service.meta.is_going:
+        return "the object is deleted"
+    server_goes = observed.server is not None and observed.server.meta.is_going
+    return "its AuthorizationServer is deleted" if server_goes else "the object may not have it any more"
 
 
 def _until(observed: ObservedClient, record: Record, settings: Settings) -> str:
@@ -207,6 +210,7 @@ def seconds_until_release(observed: ObservedClient, settings: Settings, now: flo
 
 # How a client is ended, whatever becomes of its object.
 CLIENT_CHECKS: Final[tuple[ClientCheck, ...]] = (
+    _rotation_lost,
     _intent_without_client,
     _no_client_was_made,
     _deletion_not_started,
@@ -219,7 +223,7 @@ CHECKS: Final[tuple[ClientCheck, ...]] = (
     _deadline_passed,
     _rotation_lost,
     _new_client_not_projected,
-    _kept_client_half_updated,
+    kept_client_half_updated,
     _client_kept,
     *CLIENT_CHECKS,
 )

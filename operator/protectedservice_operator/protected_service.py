@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from .resource import ANNOTATION_ROTATE, CLIENT_ID, CLIENT_SECRET, PROTECTED_SERVICE, Bundle, Key, Kind, Meta, Reference
+from .resource import CLIENT_ID, CLIENT_SECRET, PROTECTED_SERVICE, Bundle, Key, Kind, Meta, Reference, rotation_request
 from .tenancy import Namespaces
 from .workload import Workload
 
@@ -141,7 +140,7 @@ class ProtectedService:
             brings_credentials=not credentials.get("create", True),
             retains_client=client.get("deletionPolicy", "Delete") == "Retain",
             rotation_interval=(client.get("rotation") or {}).get("interval"),
-            rotation_request=_rotation_request(body),
+            rotation_request=rotation_request(body),
             allowed_clients=Namespaces.parse(spec["allowedClients"]),
             replicas=workload["replicas"],
             resources=workload["resources"],
@@ -177,6 +176,16 @@ class ProtectedService:
     def admits_clients_of(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether ServiceClients of this namespace may name the service."""
         return self.allowed_clients.admit(namespace, labels, self.meta.namespace)
+
+    @property
+    def rotation_overlap(self) -> str:
+        """None: the old client is needed until the pods are known to work with the new one."""
+        return "0s"
+
+    @property
+    def introspects(self) -> bool:
+        """Its pods ask about the callers' tokens with its client."""
+        return True
 
     @property
     def at_rest(self) -> bool:
@@ -220,9 +229,3 @@ class ProtectedService:
         """The AuthorizationServer that status says this service was given."""
         recorded = self.status.get("authorizationServer")
         return Reference(recorded["namespace"], recorded["name"]) if recorded else None
-
-
-def _rotation_request(body: Mapping[str, Any]) -> str | None:
-    """The annotation may be of any length, and is of interest only as another one than before."""
-    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
-    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None

@@ -62,6 +62,7 @@ NOT_PROBED: Final = "AuthorizationServerNotProbed"
 
 # The author of the ProtectedService must edit it.
 SERVER_NOT_FOUND: Final = "AuthorizationServerNotFound"  # name one that exists, or ask for a default
+SERVER_DELETED: Final = "AuthorizationServerDeleted"  # it was there: have it made anew, or move to another one
 NO_DEFAULT_SERVER: Final = "NoDefaultAuthorizationServer"  # set authorizationServerRef
 NOT_ALLOWED: Final = "NotAllowed"  # ask the AuthorizationServer's owner to allow this namespace
 SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"  # ask for other scopes, or its owner to extend spec.allowedScopes
@@ -118,6 +119,7 @@ CLIENT_DRIFT_REPAIRED: Final = "ClientDriftRepaired"  # somebody changed the cli
 CLIENT_LOST: Final = "ClientLost"  # somebody deleted the client at the server: a new one is registered
 ROTATION_STARTED: Final = "RotationStarted"
 ROTATED: Final = "Rotated"
+OVERLAP_CUT_SHORT: Final = "OverlapCutShort"  # an old client had what it may not have any more: who uses it must follow
 CLIENT_DELETED: Final = "ClientDeleted"
 CLIENT_RETAINED: Final = "ClientRetained"  # its object is gone; client and Secret stay (deletionPolicy Retain)
 CLIENT_ORPHANED: Final = "ClientOrphaned"  # released without a deletion; the ledger entry remembers it

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import manifests, plan, plan_rotation, status, steps
+from . import manifests, plan, status, steps
 from . import trials as trials_of_upstreams
+from .authorization_server_passes import AuthorizationServerPasses
 from .authorization_servers import AuthorizationServers
 from .brought_credentials import BroughtCredentials
 from .cache import Cache
@@ -28,7 +29,7 @@ from .events import Recorder
 from .gather import Gatherer
 from .isolation import Isolated
 from .metrics import Metrics
-from .observed import Observed, Settings
+from .observed import Observed, ObservedClient, Settings
 from .passes import Parts, Passes
 from .pod_certificate import pinned
 from .protected_service import ProtectedService
@@ -75,17 +76,17 @@ class Reconcile(Passes[ProtectedService, Observed]):
     ) -> None:
         self._verifier, self._entries, self._sweep = verifier, entries, sweep
         brought = BroughtCredentials(cluster, cache, namespace)
-        self._checks = checks or ClientChecks(clock=clock)
+        checks = checks or ClientChecks(clock=clock)
         self._upstreams = UpstreamPods(cluster, cache)
         self._trials = trials or Trials(wake, clock=clock)
         gatherer = Gatherer(
-            cache, servers, verifier, brought, self._checks, self._upstreams, self._trials, settings, namespace
+            cache, servers, verifier, brought, checks, self._upstreams, self._trials, settings, namespace
         )
         children = Children(
             cluster, cache, entries, wake, metrics=metrics, rollout_concurrency=rollout_concurrency, clock=clock
         )
         rotator = Rotator(entries)
-        self._rotations = Rotations(servers, rotator, Inspector(entries), self._checks, settings, metrics=metrics)
+        rotations = Rotations(servers, rotator, Inspector(entries), checks, settings, metrics=metrics)
         clients = Clients(
             cluster,
             cache,
@@ -105,9 +106,24 @@ class Reconcile(Passes[ProtectedService, Observed]):
         self._cross_client = CrossClientCheck(
             cluster, cache, servers, entries, events, settings, namespace=namespace, clock=clock, wall=wall
         )
-        parts = Parts(cluster, cache, servers, events, gatherer, clients, children, settings, namespace, wake, wall)
+        parts = Parts(
+            cluster,
+            cache,
+            servers,
+            events,
+            gatherer,
+            clients,
+            rotations,
+            checks,
+            children,
+            settings,
+            namespace,
+            wake,
+            wall,
+        )
         super().__init__(parts)
         self._service_clients = ServiceClients(parts)
+        self._server_passes = AuthorizationServerPasses(parts, Deregistrar(entries), self._observed)
         self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -116,7 +132,7 @@ class Reconcile(Passes[ProtectedService, Observed]):
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
         if key.kind == AUTHORIZATION_SERVER.kind:
-            delay = await self._servers.reconcile(key)
+            delay = await self._server_passes.one(key)
             await self._cross_client.look(key)
             return delay
         if key.kind == SERVICE_CLIENT.kind:
@@ -163,17 +179,15 @@ class Reconcile(Passes[ProtectedService, Observed]):
         return status.status(observed, self._settings, settled, self._wall())
 
     def next_look(self, observed: Observed) -> float | None:
-        """When its next proof, a look at its client or its upstream, a trial of that or a rotation is due."""
-        uid = observed.service.meta.uid
-        if observed.service.meta.deletion_timestamp is not None:
+        """When its next proof, a look at its upstream or a trial of that is due, too."""
+        service = observed.service
+        if service.meta.deletion_timestamp is not None:
             return None
-        check = self._checks.due_in(uid)
         times = (
-            self._verifier.next_due(uid),
-            plan_rotation.due_in(observed, self._wall()),
-            check if check > 0 else None,  # overdue: something is in its way, whose change is told
-            self._trials.next_due(uid),
-            LOOK_AGAIN if observed.service.isolated_upstream is not None else None,
+            self._verifier.next_due(service.meta.uid),
+            self._trials.next_due(service.meta.uid),
+            LOOK_AGAIN if service.isolated_upstream is not None else None,
+            super().next_look(observed),
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -181,16 +195,6 @@ class Reconcile(Passes[ProtectedService, Observed]):
         """The effects on its workload."""
         tell = self._events.about(observed.service.kind, observed.service.meta)
         match step:
-            case (
-                steps.CheckClient()
-                | steps.Rotate()
-                | steps.GiveUpRotation()
-                | steps.Hold()
-                | steps.TakeOver()
-                | steps.RollBack()
-                | steps.EndSecond()
-            ):
-                await self._rotations.act(step, observed, tell)
             case steps.Apply():
                 await self._children.apply(step, observed, tell)
             case steps.Evict():
@@ -253,6 +257,14 @@ class Reconcile(Passes[ProtectedService, Observed]):
                 management_port=manifests.MANAGEMENT_PORT,
             )
         )
+
+    def _observed(self, key: Key) -> ObservedClient | None:
+        """What there is to know about the client of an object of either kind."""
+        if key.kind == SERVICE_CLIENT.kind:
+            caller = self._service_clients.find(key)
+            return self._service_clients.observe(caller) if caller is not None else None
+        service = self.find(key)
+        return self.observe(service) if service is not None else None
 
     # --- small things ------------------------------------------------------------------------------------------------
 

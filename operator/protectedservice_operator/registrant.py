@@ -57,6 +57,21 @@ class Registrant(Protocol):
         """What asks for a rotation; None: nothing does."""
 
     @property
+    def rotation_interval(self) -> str | None:
+        """Longest time that a client is in use, a duration; None: it is rotated on demand only."""
+
+    @property
+    def rotation_overlap(self) -> str:
+        """How long the credentials of an old client are used beside those in the Secret, a duration.
+
+        0s of a service: that is known there, from its pods.
+        """
+
+    @property
+    def introspects(self) -> bool:
+        """Whether its client introspects tokens, as that of a service does."""
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing of it may be changed: suspended, and not being deleted."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 GROUP: Final = "protectedservice.dev"
 VERSION: Final = "v1alpha1"
 FINALIZER: Final = f"{GROUP}/client"
+SERVER_FINALIZER: Final = f"{GROUP}/clients"  # of an AuthorizationServer: of all the clients that live there
 FIELD_MANAGER: Final = "protectedservice-operator"
 REPLICAS_MANAGER: Final = f"{FIELD_MANAGER}-replicas"  # holds a Deployment's replicas for the autoscaler
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
@@ -138,6 +140,11 @@ class Meta:
     finalizers: tuple[str, ...]
     deletion_timestamp: str | None
 
+    @property
+    def is_going(self) -> bool:
+        """Whether the object is being deleted."""
+        return self.deletion_timestamp is not None
+
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Meta:
         metadata = body["metadata"]
@@ -165,3 +172,9 @@ class Bundle:
     def parse(cls, spec: Mapping[str, Any]) -> Bundle:
         kind, source = (SECRET, spec["secret"]) if "secret" in spec else (CONFIG_MAP, spec["configMap"])
         return cls(kind, source["name"], source["key"])
+
+
+def rotation_request(body: Mapping[str, Any]) -> str | None:
+    """What asks for a rotation. The annotation may be of any length, and counts only as another one than before."""
+    value = (body["metadata"].get("annotations") or {}).get(ANNOTATION_ROTATE)
+    return hashlib.sha256(value.encode()).hexdigest()[:16] if value else None

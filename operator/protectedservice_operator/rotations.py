@@ -10,12 +10,13 @@ from functools import partial
 
 from . import reasons, steps
 from .authorization_server import AuthorizationServer
-from .authorization_servers import AuthorizationServers, Connection
+from .authorization_server_connection import Connection
+from .authorization_servers import AuthorizationServers
 from .client_checks import ClientChecks
 from .errors import AdministratorMustAct, ServerUnavailable
 from .events import Tell
 from .metrics import Metrics
-from .observed import Observed, Settings, wanted_metadata
+from .observed import ObservedClient, Settings, wanted_metadata
 from .registration.driver import RegistrationRefused
 from .registration.inspector import Inspector
 from .registration.rotator import Rotator
@@ -28,6 +29,7 @@ RotationStep = (
     | steps.GiveUpRotation
     | steps.Hold
     | steps.TakeOver
+    | steps.UpdateSecond
     | steps.RollBack
     | steps.EndSecond
 )
@@ -49,17 +51,17 @@ class Rotations:
         self._servers, self._rotator, self._inspector, self._checks = servers, rotator, inspector, checks
         self._settings, self._metrics = settings, metrics
 
-    async def act(self, step: RotationStep, observed: Observed, tell: Tell) -> None:
+    async def act(self, step: RotationStep, observed: ObservedClient, tell: Tell) -> None:
         """One effect. Raises errors.Outcome where it could not be had."""
         meta = observed.service.meta
         match step:
             case steps.GiveUpRotation():
                 await self._rotator.give_up(meta, tell, request=step.request)
             case steps.Hold():
-                await self._rotator.hold(meta, step.least)
+                await self._rotator.hold(meta, step.least, step.overlap)
             case steps.RollBack():
                 await self._rotator.roll_back(meta)
-            case steps.Rotate() | steps.TakeOver() | steps.EndSecond() | steps.CheckClient():
+            case steps.Rotate() | steps.TakeOver() | steps.UpdateSecond() | steps.EndSecond() | steps.CheckClient():
                 if observed.server is None:
                     raise AdministratorMustAct(reasons.SERVER_NOT_FOUND, "the AuthorizationServer does not exist")
                 try:
@@ -70,8 +72,8 @@ class Rotations:
 
     async def _ask(
         self,
-        step: steps.Rotate | steps.TakeOver | steps.EndSecond | steps.CheckClient,
-        observed: Observed,
+        step: steps.Rotate | steps.TakeOver | steps.UpdateSecond | steps.EndSecond | steps.CheckClient,
+        observed: ObservedClient,
         server: AuthorizationServer,
         tell: Tell,
     ) -> None:
@@ -84,6 +86,10 @@ class Rotations:
             case steps.TakeOver():
                 await self._rotator.take_over(service.meta, step.metadata, connection, tell)
                 logger.info("Another client comes into use for %s", service.key)
+            case steps.UpdateSecond():
+                await self._rotator.update_second(service.meta, step.metadata, connection, tell)
+                self._count("update")
+                logger.info("Updated the second client of %s", service.key)
             case steps.EndSecond():
                 await self._rotator.end_second(service.meta.uid, connection, tell)
                 self._count("delete")
@@ -98,7 +104,7 @@ class Rotations:
     async def _rotate(
         self,
         step: steps.Rotate,
-        observed: Observed,
+        observed: ObservedClient,
         server: AuthorizationServer,
         connection: Connection,
         tell: Tell,
@@ -107,7 +113,8 @@ class Rotations:
         self._servers.claim_trial(server)
         try:
             if step.attempt is None:
-                await self._rotator.begin(meta, metadata, connection, tell, request=step.request)
+                with self._servers.registering(server):
+                    await self._rotator.begin(meta, metadata, connection, tell, request=step.request)
             else:
                 await self._rotator.resume(meta, metadata, connection, tell, attempt=step.attempt, request=step.request)
         except RegistrationRefused as refused:

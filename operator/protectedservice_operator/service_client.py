@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .resource import CLIENT_ID, CLIENT_SECRET, SERVICE_CLIENT, Key, Kind, Meta, Reference
+from .resource import CLIENT_ID, CLIENT_SECRET, SERVICE_CLIENT, Key, Kind, Meta, Reference, rotation_request
 
 # Names of what the caller's Secret holds beside id and secret; none of it is a secret.
 TOKEN_URL: Final = "token_url"  # noqa: S105 (a name, no secret)
@@ -47,6 +47,9 @@ class ServiceClient:
     credentials_labels: Mapping[str, str]
     credentials_annotations: Mapping[str, str]
     retains_client: bool  # a deletion leaves the client registered
+    rotation_interval: str | None  # a duration; None: on demand only
+    rotation_overlap: str  # a duration
+    rotation_request: str | None  # digest of the annotation's value
     suspend: bool
     status: Mapping[str, Any]
 
@@ -67,6 +70,9 @@ class ServiceClient:
             credentials_labels=credentials.get("labels") or {},
             credentials_annotations=credentials.get("annotations") or {},
             retains_client=spec["deletionPolicy"] == "Retain",
+            rotation_interval=spec["rotation"].get("interval"),
+            rotation_overlap=spec["rotation"]["overlap"],
+            rotation_request=rotation_request(body),
             suspend=spec["suspend"],
             status=body.get("status") or {},
         )
@@ -85,9 +91,9 @@ class ServiceClient:
         return False
 
     @property
-    def rotation_request(self) -> str | None:
-        """Nothing rotates a caller's client."""
-        return None
+    def introspects(self) -> bool:
+        """A caller gets tokens with its client, and asks about none."""
+        return False
 
     @property
     def at_rest(self) -> bool:

@@ -46,6 +46,7 @@ class CallerGatherer:
             ledger=ledger,
             ledger_digests=gatherer.ledger_digests(caller),
             projection=gatherer.projection(caller),
+            check_due=gatherer.check_due(caller),
         )
 
     def _called(self, place: Reference) -> Called | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from . import reasons
 from .authorization_server import AuthorizationServer, RegistrationKind
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, Wait
-from .observed import Brought, Projection
+from .observed import Brought, Projection, Settings, projects
 from .protected_service import ProtectedService
 from .registration.ledger import Record, State
 from .resource import Reference
@@ -49,6 +49,7 @@ class ObservedCaller:
     ledger: Record | None = None
     ledger_digests: Mapping[str, str] = field(default_factory=dict)
     projection: Projection | None = None
+    check_due: bool = False  # it is time to look at the client at the server
 
     @property
     def consenting(self) -> tuple[Called, ...]:
@@ -188,6 +189,14 @@ class ObservedCaller:
         """Whether there is a client to be used."""
         record = self.ledger
         return record is not None and record.client_id is not None and record.state not in _NO_CLIENT
+
+    def is_projected(self, settings: Settings) -> bool:
+        """Whether the caller's Secret says what the ledger says, and is ours."""
+        return projects(self, self.keys)
+
+    def is_in_use(self, settings: Settings) -> bool:
+        """Whether the Secret holds the client of the ledger. When its readers follow nobody sees: hence the overlap."""
+        return self.is_projected(settings)
 
     @property
     def keys(self) -> Mapping[str, str]:

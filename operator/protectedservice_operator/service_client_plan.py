@@ -1,6 +1,6 @@
 """What to do next for one ServiceClient: observed + settings + now -> the first thing that is not yet true. Pure.
 
-    resolve ── ask the services ── finalizer ── register ── (update) ── project
+    resolve ── ask the services ── finalizer ── register ── (update) ── project ── (rotate, look at the client)
 
 A service that does not consent keeps nobody from calling the others: the client is registered for those that do. One
 that withdraws its consent loses nobody else anything: its scopes are taken off the client; with the last of them goes
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from . import plan, plan_brought, plan_deletion, plan_withdrawal, reasons
+from . import plan, plan_brought, plan_deletion, plan_rotation, plan_withdrawal, reasons
 from .errors import AdministratorMustAct, UserMustEdit, Wait
 from .observed import Settings, projects
 from .registration.ledger import State
@@ -83,6 +83,13 @@ _CHECKS: Final = (
     *plan_brought.CHECKS,
     *plan.CLIENT_CHECKS,
     plan.scope_not_allowed,
+    *plan_rotation.BEFORE_PROJECTION,
     _projection_differs,
+    *plan_rotation.AFTER_PROOF,
 )
-_CHECKS_AT_REST: Final = (*plan_withdrawal.CHECKS, _client_without_consent, _client_holds_too_much)
+_CHECKS_AT_REST: Final = (
+    *plan_withdrawal.CHECKS,
+    _client_without_consent,
+    _client_holds_too_much,
+    *plan_rotation.AT_REST,
+)

@@ -20,13 +20,18 @@ class ServiceClients(Passes[ServiceClient, ObservedCaller]):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._callers = CallerGatherer(parts.cache, parts.servers, parts.gatherer)
+        self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass, as `Passes.one`; None when the object is gone."""
         caller = self.find(key)
+        uid = self._uids.pop(key, None)
+        if uid is not None and (caller is None or caller.meta.uid != uid):
+            self._checks.forget(uid)
         if caller is None:
             self._callers.forget(key)
             return None
+        self._uids[key] = caller.meta.uid
         return await self.one(key, caller)
 
     def find(self, key: Key) -> ServiceClient | None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import reasons
-from .conditions import merge_conditions
+from .conditions import merge_conditions, timestamp
 from .errors import Outcome
 from .observed import Settings, projects
+from .registration.ledger import Role
 from .service_client import TOKEN_URL
 from .service_client_observed import ObservedCaller
 from .status import Told, client_facts, client_told, composed, credentials_told, server_told
@@ -24,7 +25,7 @@ def status(observed: ObservedCaller, settings: Settings, settled: Mapping[str, O
         reasons.CREDENTIALS_READY: _credentials_told(observed),
     }
     conditions = composed(
-        caller, told, settled, lambda final: _ready_told(observed, final), goes_on="a deletion or a withdrawal"
+        observed, told, settled, lambda final: _ready_told(observed, final), goes_on="a deletion or a withdrawal"
     )
     result: dict[str, Any] = {
         "observedGeneration": caller.meta.generation,
@@ -32,11 +33,24 @@ def status(observed: ObservedCaller, settings: Settings, settled: Mapping[str, O
         **client_facts(observed),
     }
     if not observed.has_client:
-        for name in ("clientId", "credentialsSecret", "registeredAt"):
+        for name in ("clientId", "credentialsSecret", "registeredAt", "rotatedAt", "nextRotation"):
             result.pop(name, None)
     elif TOKEN_URL in observed.facts:
         result["tokenUrl"] = observed.facts[TOKEN_URL]
+    if (previous := _previous_client(observed)) is not None:
+        result["previousClient"] = previous
     return result
+
+
+def _previous_client(observed: ObservedCaller) -> dict[str, str] | None:
+    """The client that a rotation has replaced and whose credentials are good still, and how long they are."""
+    second = observed.ledger.second if observed.ledger is not None else None
+    if not observed.has_client or second is None or second.role is not Role.OLD:
+        return None
+    told = {"clientId": second.client_id}
+    if second.due is not None:
+        told["keptUntil"] = timestamp(second.due)
+    return told
 
 
 def _services_told(observed: ObservedCaller) -> Told:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import plan_rotation, reasons
+from . import plan_rotation, plan_withdrawal, reasons
 from .conditions import Condition, find_condition, merge_conditions, seconds, timestamp
 from .errors import AdministratorMustAct, Outcome, UserMustEdit, foreign_text
 from .isolation import Fault, Finding, Trial
@@ -28,7 +28,6 @@ from .observed import (
 )
 from .proof import Verdict, duration
 from .protected_service import ProtectedService
-from .registrant import Registrant
 from .registration.ledger import Role, State
 from .resource import ANNOTATION_DESIRED_HASH, DEPLOYMENT, FINALIZER
 
@@ -50,12 +49,8 @@ def status(observed: Observed, settings: Settings, settled: Mapping[str, Outcome
         "conditions": merge_conditions(old.get("conditions") or (), conditions, now),
     }
     result |= client_facts(observed)
-    if has_client(observed) and observed.ledger is not None:
+    if has_client(observed):
         result["url"] = service.url
-        if observed.ledger.rotated is not None:
-            result["rotatedAt"] = timestamp(observed.ledger.rotated)
-        if (planned := plan_rotation.next_rotation(observed)) is not None:
-            result["nextRotation"] = timestamp(planned)
     verification = _verification_status(observed, settings, conditions)
     if verification:
         result["verification"] = verification
@@ -72,6 +67,10 @@ def client_facts(observed: ObservedClient) -> dict[str, Any]:
         facts["credentialsSecret"] = observed.service.credentials_secret
         if observed.ledger.registered is not None:
             facts["registeredAt"] = timestamp(observed.ledger.registered)
+        if observed.ledger.rotated is not None:
+            facts["rotatedAt"] = timestamp(observed.ledger.rotated)
+        if (planned := plan_rotation.next_rotation(observed)) is not None:
+            facts["nextRotation"] = timestamp(planned)
     return facts
 
 
@@ -83,28 +82,27 @@ def _conditions(observed: Observed, settings: Settings, settled: Mapping[str, Ou
         reasons.WORKLOAD_AVAILABLE: _workload_condition(observed, settings),
         reasons.VERIFIED: _verified_condition(observed, settings),
     }
-    aside, unapplied = settled.get(reasons.ROTATION), settled.get(reasons.UPSTREAM_ISOLATED)
-    settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
-    conditions = composed(observed.service, told, settled, lambda final: _ready_condition(observed, settings, final))
-    beside = {
-        reasons.ROTATING: _rotating_condition(observed, aside),
-        reasons.UPSTREAM_ISOLATED: _isolated_condition(observed, settings, unapplied),
-    }
-    return [*conditions, *_listed(observed.service, {type_: said for type_, said in beside.items() if said})]
+    told_isolated = _isolated_condition(observed, settings, settled.get(reasons.UPSTREAM_ISOLATED))
+    beside = {} if told_isolated is None else {reasons.UPSTREAM_ISOLATED: told_isolated}
+    return composed(observed, told, settled, lambda final: _ready_condition(observed, settings, final), beside=beside)
 
 
 def composed(
-    service: Registrant,
+    observed: ObservedClient,
     told: dict[str, Told],
     settled: Mapping[str, Outcome],
     ready: Callable[[Mapping[str, Told]], Told],
     *,
     goes_on: str = "a deletion",
+    beside: Mapping[str, Told] | None = None,
 ) -> list[Condition]:
-    """All conditions: those that are `told`, unless this pass stopped there, `ready` after them, and kstatus' own.
+    """All conditions: those that are `told`, unless this pass stopped there, `ready` after them, kstatus' own, and what
+    a rotation does.
 
-    `goes_on`: what a suspended object is not spared.
+    `goes_on`: what a suspended object is not spared. `beside`: conditions that are no part of Ready.
     """
+    service, aside = observed.service, settled.get(reasons.ROTATION)
+    settled = {phase: outcome for phase, outcome in settled.items() if phase in told}
     for phase, outcome in settled.items():
         told[phase] = ("False", outcome.reason, outcome.message)
     if service.at_rest:
@@ -117,10 +115,9 @@ def composed(
         told[reasons.STALLED] = ("True", stalled.reason, stalled.message)
     elif told[reasons.READY][0] != "True" and not service.at_rest:
         told[reasons.RECONCILING] = ("True", told[reasons.READY][1], told[reasons.READY][2])
-    return _listed(service, told)
-
-
-def _listed(service: Registrant, told: Mapping[str, Told]) -> list[Condition]:
+    if (rotating := _rotating_told(observed, aside)) is not None:
+        told[reasons.ROTATING] = rotating
+    told |= beside or {}
     generation = service.meta.generation
     return [
         {"type": type_, "status": status_, "reason": reason, "message": message, "observedGeneration": generation}
@@ -132,6 +129,8 @@ Told = tuple[str, str, str]  # status, reason, message
 # Reasons that hold for a suspended service, too: none of them waits for anything that we would do.
 _STANDING: Final = frozenset(
     {
+        reasons.SERVER_DELETED,
+        reasons.SERVER_NOT_FOUND,
         reasons.UNREACHABLE,
         reasons.NOT_PROBED,
         reasons.SCALED_TO_ZERO,
@@ -151,6 +150,8 @@ def _suspended(status_: str, reason: str, message: str) -> Told:
 
 def server_told(observed: ObservedClient, meanwhile: str = "") -> Told:
     """AuthorizationServerReady; `meanwhile`: what holds while the server is away."""
+    if (gone := plan_withdrawal.server_gone(observed)) is not None:
+        return "False", gone.reason, gone.message
     if observed.unreachable is not None:
         return "False", observed.unreachable.reason, observed.unreachable.message + meanwhile
     return "True", reasons.REACHABLE_NOW, f"AuthorizationServer {observed.reference} answers"
@@ -177,7 +178,7 @@ def client_told(observed: ObservedClient, settings: Settings) -> Told:
     return "True", reasons.REGISTERED, f"client {record.client_id} is registered with the scopes of spec"
 
 
-def _rotating_condition(observed: Observed, obstacle: Outcome | None) -> Told | None:
+def _rotating_told(observed: ObservedClient, obstacle: Outcome | None) -> Told | None:
     """What a rotation does, or why the last one came to nothing. No part of Ready: the client in use serves on."""
     record = observed.ledger
     if record is None:

@@ -160,14 +160,25 @@ class GiveUpRotation(Step):
 
 @dataclass(frozen=True, slots=True)
 class Hold(Step):
-    """Begin the wait for the last token of a second client, of at least so many seconds."""
+    """Begin the wait for a second client's last token, or change its length. In seconds.
+
+    `overlap`: how long tokens may still be made with its credentials; `least`: of the whole wait.
+    """
 
     least: float
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TakeOver(Step):
     """Put the second client in the place of the one in use."""
+
+    metadata: ClientMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSecond(Step):
+    """Replace the metadata of the second client at the server; an interrupted update is finished first."""
 
     metadata: ClientMetadata
 

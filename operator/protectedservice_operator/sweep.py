@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 RIPE: Final = 600.0  # seconds between the first sight of an orphan and its deletion (design: older than 10 min)
 FEW: Final = 10  # entries below which no share of the ledger says anything
+_BEGUN: Final = (Fate.DELETING, Fate.SERVER_DELETED)  # nothing is left to be begun
 
 
 class OrphanSweep:
@@ -82,13 +83,13 @@ class OrphanSweep:
         if now < self._due:
             return self._due - now
         entries = self._entries()
-        found = orphans(entries, self._lives)
+        found = orphans(entries, self._lives, lambda record: self._server(record) is not None)
         names = {orphan.entry for orphan in found}
         self._seen = {name: since for name, since in self._seen.items() if name in names}
         self._told &= names
         ripe = [orphan for orphan in found if now - self._seen.setdefault(orphan.entry, now) >= RIPE]
         self._count(found)
-        confirmed = [orphan for orphan in ripe if orphan.fate is not Fate.DELETING and not await self._exists(orphan)]
+        confirmed = [orphan for orphan in ripe if orphan.fate not in _BEGUN and not await self._exists(orphan)]
         for orphan in confirmed:
             await self._tell(orphan)
         deletable = [orphan for orphan in confirmed if orphan.fate is Fate.DELETABLE]
@@ -147,17 +148,17 @@ class OrphanSweep:
         }[orphan.fate]
         text = f"Client {orphan.client} at {orphan.record.server} belonged to {orphan.owner}, which is gone: {cure}"
         logger.warning("%s (ledger entry %s)", text, orphan.entry)
-        if (server := self._server(orphan)) is not None:
+        if (server := self._server(orphan.record)) is not None:
             await self._events.about(AUTHORIZATION_SERVER, server.meta)("Warning", reasons.CLIENT_ORPHANED, text)
 
-    def _server(self, orphan: Orphan) -> AuthorizationServer | None:
-        place = Reference.parse(orphan.record.server)
+    def _server(self, record: Record) -> AuthorizationServer | None:
+        place = Reference.parse(record.server)
         cached = self._cache.get(AUTHORIZATION_SERVER, place.namespace, place.name)
         return AuthorizationServer.parse(cached.body()) if cached is not None else None
 
     async def _delete(self, orphan: Orphan) -> None:
         try:
-            server = self._server(orphan)
+            server = self._server(orphan.record)
             tell = self._events.about(AUTHORIZATION_SERVER, server.meta) if server else _nobody
             await self._deregistrar.start_orphans_deletion(
                 orphan.record.owner_uid,

@@ -8,9 +8,10 @@
 | anything of ours without an owner (pods, a child robbed of its owner), by label | the service of that name |
 | such a Secret | the ServiceClient of that name, too |
 | a ProtectedService, ServiceClient or AuthorizationServer that is gone | its ledger entry too |
-| a ledger Secret | its object; the ledger entry itself when that is gone |
-| a namespace | every ProtectedService and ServiceClient in it |
-| anything | what `related` names besides: the readers of a Secret, the isolating services beside a NetworkPolicy |
+| a ledger Secret | its object; the ledger entry itself when that is gone; its AuthorizationServer if that is going |
+| a namespace | every ProtectedService, ServiceClient and AuthorizationServer in it |
+| anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret, and the |
+| | isolating services beside a NetworkPolicy |
 """
 
 from __future__ import annotations
@@ -121,12 +122,12 @@ class Triggers:
                 for caller in self._cache.callers_of(entry.namespace, entry.name):
                     yield Key(SERVICE_CLIENT.kind, caller.namespace, caller.name)
         elif entry.kind == NAMESPACE:
-            for kind in OWNERS.values():
+            for kind in (*OWNERS.values(), AUTHORIZATION_SERVER):
                 for object_ in self._cache.all(kind):
                     if object_.namespace == entry.name:
                         yield Key(kind.kind, object_.namespace, object_.name)
         elif self._is_ledger(entry):
-            yield self._ledger_key(entry)
+            yield from self._ledger_keys(entry)
         elif (owner := OWNERS.get(entry.owner_kind or "")) is not None and entry.owner_name:
             yield Key(owner.kind, entry.namespace, entry.owner_name)
         elif entry.service:
@@ -149,8 +150,11 @@ class Triggers:
             and entry.name.startswith(SECRET_PREFIX)
         )
 
-    def _ledger_key(self, entry: Cached) -> Key:
-        """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more."""
+    def _ledger_keys(self, entry: Cached) -> Iterator[Key]:
+        """The owner while the very object is there; the entry when its owner is gone, or gives no clue any more.
+
+        And the AuthorizationServer that is being deleted, and waits for the client.
+        """
         ledger = Key(LEDGER, entry.namespace, entry.name)
         text = (entry.body()["metadata"].get("annotations") or {}).get(LEDGER_ANNOTATION, "")
         try:
@@ -160,8 +164,17 @@ class Triggers:
                 (record["owner_namespace"], record["owner_name"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
-            return ledger
+            yield ledger
+            return
+        yield from self._waiting_server(record.get("server"))
         owner = self._cache.get(kind, *place) if kind is not None else None
         if kind is None or owner is None or owner.uid != entry.name.removeprefix(SECRET_PREFIX):
-            return ledger
-        return Key(kind.kind, *place)
+            yield ledger
+        else:
+            yield Key(kind.kind, *place)
+
+    def _waiting_server(self, place: object) -> Iterator[Key]:
+        namespace, _, name = str(place).partition("/")
+        server = self._cache.get(AUTHORIZATION_SERVER, namespace, name)
+        if server is not None and server.body()["metadata"].get("deletionTimestamp"):
+            yield Key(AUTHORIZATION_SERVER.kind, namespace, name)

@@ -17,7 +17,7 @@ from .decision import Facts
 from .http1.answers import HOP_BY_HOP
 from .http1.client import Head
 from .http1.exchange import Exchange
-from .http1.heads import LONGEST, Layout, pick
+from .http1.heads import LONGEST_NAMES, Layout, pick
 from .identity import Identity, plain
 
 # Written by us. `http2-settings` goes with an offer that is not passed on.
@@ -68,14 +68,14 @@ class Requests:
     def __init__(self, identity: Identity, authority: bytes) -> None:
         self._identity, self._authority = identity, authority
         self._remembered = lru_cache(maxsize=1024)(self._looked_at)
-        self._passing = lru_cache(maxsize=512)(self._passing_anew)
+        self._passing = lru_cache(maxsize=256)(self._passing_anew)
         self._whence = lru_cache(maxsize=1024)(_whence)
         self._told: dict[int, tuple[Facts, bytes]] = {}
 
     def head(self, exchange: Exchange, target: bytes, facts: Facts | None) -> bytes:
         """The head of the request. Without `facts` nobody is named: the path is open to all."""
         layout, host = exchange.layout, exchange.host
-        passing = (self._passing if layout.size <= LONGEST else self._passing_anew)(layout)
+        passing = (self._passing if layout.size <= LONGEST_NAMES else self._passing_anew)(layout)
         return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b%b\r\n" % (
             exchange.method.encode("ascii"),
             target,

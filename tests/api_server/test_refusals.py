@@ -111,7 +111,26 @@ CALLER_FAULTS = [
         "spec.credentialsSecret.labels",
         id="a label of the operator's own",
     ),
-    pytest.param({"spec.rotation": {"interval": "1h"}}, "spec.rotation", id="a field that nobody has built"),
+    pytest.param({"spec.workload": {"replicas": 1}}, "spec.workload", id="a workload, of which it has none"),
+    pytest.param({"spec.rotation.interval": "59m"}, "spec.rotation.interval", id="a rotation within the hour"),
+    pytest.param({"spec.rotation.interval": "87601h"}, "spec.rotation.interval", id="a rotation after ten years"),
+    pytest.param({"spec.rotation.interval": "30d"}, "spec.rotation.interval", id="a rotation in days"),
+    pytest.param({"spec.rotation.overlap": "-1h"}, "spec.rotation.overlap", id="an overlap of less than nothing"),
+    pytest.param({"spec.rotation.overlap": "721h"}, "spec.rotation.overlap", id="an overlap of more than 30 days"),
+    pytest.param({"spec.rotation.overlap": "2592001s"}, "spec.rotation.overlap", id="an overlap a second too long"),
+    pytest.param({"spec.rotation.overlap": "1d"}, "spec.rotation.overlap", id="an overlap in days"),
+    pytest.param({"spec.rotation.overlap": "1h30m"}, "spec.rotation.overlap", id="an overlap with two units"),
+    pytest.param({"spec.rotation.overlap": 3600}, "spec.rotation.overlap", id="an overlap without a unit"),
+    pytest.param(
+        {"spec.rotation": {"interval": "2h", "overlap": "120m"}},
+        "spec.rotation.overlap",
+        id="an overlap that ends when the next rotation is due",
+    ),
+    pytest.param(
+        {"spec.rotation": {"interval": "24h"}},
+        "spec.rotation.overlap (24h unless it is given)",
+        id="an interval no longer than the overlap that nobody gave",
+    ),
 ]
 
 
@@ -666,6 +685,9 @@ def test_a_bad_authorization_server_is_refused_by_the_fields_name(
         pytest.param(SERVICE, {"spec.scopes": ["https://a.example/read:all", "!~"]}, id="scopes like URLs"),
         pytest.param(SERVICE, {"spec.audience": "urn:example:orders"}, id="an audience that is a URN"),
         pytest.param(SERVICE, {"spec.client.rotation.interval": "60m"}, id="a rotation every 60 minutes"),
+        pytest.param(CALLER, {"spec.rotation": {"interval": "25h"}}, id="a caller's rotation just over the overlap"),
+        pytest.param(CALLER, {"spec.rotation": {"interval": "60m", "overlap": "0s"}}, id="a caller without an overlap"),
+        pytest.param(CALLER, {"spec.rotation": {"overlap": "2592000s"}}, id="30 days of overlap in seconds"),
         pytest.param(SERVICE, {"spec.validation.maxRevocationDelay": "0s"}, id="no revocation delay"),
         pytest.param(SERVICE, {"spec.validation.maxRevocationDelay": "3600s"}, id="an hour of delay in seconds"),
         pytest.param(SERVICE, {"spec.upstream.timeout": "1h"}, id="an hour for the upstream"),

@@ -17,19 +17,20 @@ import pytest
 
 from protectedservice_operator.authorization_server import AuthorizationServer
 from protectedservice_operator.registration.ledger import State
-from protectedservice_operator.resource import AUTHORIZATION_SERVER, CONFIG_MAP, PROTECTED_SERVICE
+from protectedservice_operator.resource import AUTHORIZATION_SERVER, CONFIG_MAP, PROTECTED_SERVICE, SERVICE_CLIENT
 
 from ..resource_server.running import behind
 from ..resource_server.server_process import ServerProcess, started
 from ..support.authorization_server_process import AuthorizationServerProcess
 from ..support.echo_upstream import EchoUpstream
-from ..support.objects import OPERATOR_NAMESPACE, protected_service
+from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
 from ..support.world import World
 from . import test_reconcile
 from .conftest import Real
-from .test_reconcile import AUDIENCE, create, worlds  # noqa: F401 (a fixture)
+from .test_reconcile import AUDIENCE, ask_for_token, create, worlds  # noqa: F401 (a fixture)
 
 SECRET = {"name": "authorization-server-registration"}
+OVERLAP = {"overlap": "120s"}
 TOKEN_TTL = 10  # seconds: a whole life passes in the test
 CALLERS = 4
 DEADLINE = 60.0  # seconds, for what others do, on a machine that is busy with other tests
@@ -225,6 +226,68 @@ async def test_no_request_is_refused_through_a_rotation_whichever_client_its_tok
     assert world.condition("orders", "Rotating") is None
 
 
+async def test_a_caller_of_the_development_server_gets_tokens_with_either_secret_through_the_overlap(
+    tmp_path: Path,
+) -> None:
+    with AuthorizationServerProcess(tmp_path) as server:
+        world = World(
+            spec={
+                "issuer": server.issuer,
+                "allowInsecureHTTP": True,
+                "registration": {
+                    "dynamicClientRegistration": {"idempotencyKey": "Honoured"},
+                    "credentialsSecret": SECRET,
+                },
+                "credential": {"token": server.initial_access_token},
+            },
+            settings={"verification": False},
+            probe_interval=600.0,
+        )
+        world.add(protected_service("orders", audience=AUDIENCE))
+        world.add(protected_service("stock", scopes=["write"]))
+        world.add(service_client("shop", services=[{"name": "orders"}, {"name": "stock"}], rotation=OVERLAP))
+        await world.settle()
+        old = world.credentials("shop-oauth2-caller")
+        ask_of_the_caller(world)
+        await world.settle()
+        new = world.credentials("shop-oauth2-caller")
+
+        assert new["client_id"] != old["client_id"]
+        for secret in (old, new):
+            answer = ask_for_token(secret)
+            assert answer.status_code == 200, answer.text
+            request = httpx.Request(
+                "GET", "http://pod/", headers={"Authorization": f"Bearer {answer.json()['access_token']}"}
+            )
+            assert test_reconcile.pod(world, request).status_code == 204
+
+        strangers = {"from": "Selector", "selector": {"matchLabels": {"team": "strangers"}}}
+        world.cluster.edit(
+            PROTECTED_SERVICE, "tenant", "stock", lambda body: body["spec"].update(allowedClients=strangers)
+        )
+        await world.settle()
+        for secret in (old, new):
+            assert ask_for_token(secret).json()["error"] == "invalid_scope"
+            assert ask_for_token({**secret, "scope": "read"}).status_code == 200
+
+        await world.later(100)
+        assert {client.client_id for client in server.clients()} >= {old["client_id"], new["client_id"]}
+        await world.later(2 * 3600)  # whatever lifetime the server's tokens have
+        gone = ask_for_token({**old, "scope": "read"})
+        assert (gone.status_code, gone.json()["error"]) == (401, "invalid_client")
+        assert ask_for_token({**new, "scope": "read"}).status_code == 200
+        assert server.client_count() == 3
+        assert world.uncertain == 0
+        await world.servers.aclose()
+
+
+def ask_of_the_caller(world: World) -> None:
+    annotation = {"protectedservice.dev/rotate": "now"}
+    world.cluster.edit(
+        SERVICE_CLIENT, "tenant", "shop", lambda body: body["metadata"].setdefault("annotations", {}).update(annotation)
+    )
+
+
 # --- every kind of server ------------------------------------------------------------------------------------------
 
 
@@ -271,6 +334,42 @@ async def test_a_real_server_ends_a_rotation_with_one_client_and_reads_as_it_was
     await world.later(3700)
     assert "ClientDriftRepaired" not in {reason for reason, _ in world.events()}
 
+    world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
+    await world.settle()
+    assert world.ledgers() == []
+
+
+@pytest.mark.slow
+async def test_a_real_server_gives_both_clients_of_a_caller_tokens_that_its_service_takes_and_ends_with_one(
+    real: Real,
+    worlds: Callable[[], World],  # noqa: F811
+) -> None:
+    world = worlds()
+    create(world)
+    world.add(service_client("shop", rotation=OVERLAP))
+    await world.settle()
+    old = world.credentials("shop-oauth2-caller")
+    await world.later(3700)  # a look at the client finds nothing to put right
+    assert not {"ClientDriftRepaired", "ClientLost"} & {reason for reason, _ in world.events()}, world.events()
+    ask_of_the_caller(world)
+    await world.settle()
+    new = world.credentials("shop-oauth2-caller")
+
+    assert new["client_id"] != old["client_id"]
+    for secret in (old, new):
+        answer = ask_for_token(secret)
+        assert answer.status_code == 200, answer.text
+        bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        assert test_reconcile.pod(world, httpx.Request("GET", "http://pod/", headers=bearer)).status_code == 204
+
+    await world.later(2 * 3600 + 60)
+    assert ask_for_token(old).status_code in (400, 401)
+    assert ask_for_token(new).status_code == 200
+    assert world.uncertain == 0
+    if real.client_ids is not None:
+        assert sorted(real.client_ids()) == sorted([world.credentials()["client_id"], new["client_id"]])
+
+    world.cluster.remove(SERVICE_CLIENT, "tenant", "shop")
     world.cluster.remove(PROTECTED_SERVICE, "tenant", "orders")
     await world.settle()
     assert world.ledgers() == []

@@ -119,6 +119,8 @@ OTHER_VALUES: Final[dict[str, dict[str, Any]]] = {
         "spec.audience": "https://elsewhere.example",
         "spec.client.name": "Shop",
         "spec.deletionPolicy": "Retain",
+        "spec.rotation.interval": "720h",
+        "spec.rotation.overlap": "1h",
         "spec.credentialsSecret.name": "other",
         "spec.credentialsSecret.keys.clientId": "ID",
         "spec.credentialsSecret.keys.clientSecret": "SECRET",

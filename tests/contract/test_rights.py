@@ -57,6 +57,7 @@ def test_the_operator_may_write_exactly_this_everywhere() -> None:
     assert writing == {
         ("protectedservice.dev", "protectedservices", "patch"),
         ("protectedservice.dev", "serviceclients", "patch"),
+        ("protectedservice.dev", "authorizationservers", "patch"),
         ("protectedservice.dev", "serviceclients/status", "patch"),
         ("protectedservice.dev", "serviceclients/finalizers", "update"),
         ("protectedservice.dev", "protectedservices/status", "patch"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +16,9 @@ from .product import Product, condition
 pytestmark = pytest.mark.cluster
 
 EXAMPLE = (K8S / "examples" / "service-to-service.yaml").read_text(encoding="utf-8")
+ANNOTATION = "protectedservice.dev/rotate"
+OVERLAP = 30.0  # seconds
+TOKEN_LIFETIME = 120.0  # seconds, of the authorization server of this cluster
 STRANGERS = {"from": "Selector", "selector": {"matchLabels": {"e2e-team": "strangers"}}}
 
 
@@ -34,6 +39,12 @@ def told(product: Product, namespace: str, type_: str = "Ready", name: str = "sh
     """The condition of a ServiceClient; of no status while there is none."""
     found = product.kubectl.get("serviceclient", name, namespace=namespace)
     return {"status": "", "reason": "", "message": "", **condition(found, type_)}
+
+
+def status(product: Product, namespace: str) -> dict[str, Any]:
+    found = product.kubectl.get("serviceclient", "shop", namespace=namespace)
+    assert found is not None
+    return dict(found.get("status") or {})
 
 
 def credentials(product: Product, namespace: str, name: str = "shop") -> dict[str, str]:
@@ -83,6 +94,46 @@ def test_its_secret_is_back_within_5_seconds_with_the_same_client(product: Produ
 
     product.until(is_back, 5, "the Secret is back")
     assert credentials(product, shop) == before
+
+
+def test_a_rotation_on_demand_refuses_no_call_and_ends_the_old_client_after_the_overlap(
+    product: Product, shop: str
+) -> None:
+    old = credentials(product, shop)
+    overlap = json.dumps({"spec": {"rotation": {"overlap": f"{OVERLAP:.0f}s"}}})
+    product.kubectl.run("patch", "serviceclient", "shop", f"--namespace={shop}", "--type=merge", f"--patch={overlap}")
+    url = product.url(shop, "stock") + "/protected"
+
+    product.kubectl.run("annotate", "--overwrite", "serviceclient", "shop", f"--namespace={shop}", f"{ANNOTATION}=now")
+    product.until(lambda: credentials(product, shop)["client_id"] != old["client_id"], 60, "the Secret has changed")
+    began, new = time.monotonic(), credentials(product, shop)
+    assert {old["client_id"], new["client_id"]} < set(product.clients_of(shop))  # stock's is the third
+    product.until(lambda: status(product, shop).get("clientId") == new["client_id"], 10, "status tells the new client")
+    assert status(product, shop)["previousClient"]["clientId"] == old["client_id"]
+    assert told(product, shop)["status"] == "True"
+
+    last = ""
+    for secret in (new, old):  # whichever a program has read
+        last = product.token((secret["client_id"], secret["client_secret"]), resource="https://stock.example")
+        assert product.caller.ask("GET", url, token=last, until=200, patience=10).status == 200
+        assert product.caller.ask_lasting(url, token=last, seconds=5).keys() == {"200"}
+    assert time.monotonic() - began < OVERLAP + TOKEN_LIFETIME, "too slow to tell what the overlap is good for"
+
+    product.until(
+        lambda: old["client_id"] not in product.clients_of(shop), OVERLAP + TOKEN_LIFETIME + 60, "the old one is gone"
+    )
+    seconds = time.monotonic() - began
+    print(f"the old client was gone {seconds:.1f} s after the Secret had changed")
+    assert seconds > OVERLAP + TOKEN_LIFETIME - 10
+    form = {"grant_type": "client_credentials", "scope": "read", "resource": "https://stock.example"}
+    refused = product.oauth("token", (old["client_id"], old["client_secret"]), form)
+    assert (refused.status, refused.json()["error"]) == (401, "invalid_client")
+    product.until(lambda: "rotatedAt" in status(product, shop), 10, "status tells the end of the rotation")
+    assert "previousClient" not in status(product, shop)
+    assert condition(product.kubectl.get("serviceclient", "shop", namespace=shop), "Rotating") == {}
+    # The program reads its files at each token; the kubelet has brought the new ones long since.
+    answer = product.caller.ask("GET", f"http://shop.{shop}.svc:8080/", until=200, patience=30)
+    assert answer.json()["said"]["client_id"] == new["client_id"], answer
 
 
 def test_a_caller_of_another_namespace_is_refused_with_a_condition_that_names_the_service(

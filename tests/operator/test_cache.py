@@ -439,6 +439,20 @@ def test_a_ledger_entry_concerns_its_owner_while_that_is_there(cache: Cache, tri
     assert triggers.keys_for(entry_of(cache, SECRET, ledger_secret("u-1"))) == {ORDERS}
 
 
+def test_a_ledger_entry_concerns_its_authorization_server_while_that_is_being_deleted(
+    cache: Cache, triggers: Triggers
+) -> None:
+    cache.put(PROTECTED_SERVICE, thing(uid="u-1"))
+    entry = entry_of(cache, SECRET, ledger_secret("u-1", server="tenant/default"))
+    assert triggers.keys_for(entry) == {ORDERS}
+    cache.put(AUTHORIZATION_SERVER, thing("default", version=1))
+    assert triggers.keys_for(entry) == {ORDERS}
+
+    cache.put(AUTHORIZATION_SERVER, thing("default", version=2, metadata={"deletionTimestamp": "2026-11-27T00:00:00Z"}))
+
+    assert triggers.keys_for(entry) == {ORDERS, Key("AuthorizationServer", "tenant", "default")}
+
+
 @pytest.mark.parametrize(
     "present",
     [pytest.param(None, id="the owner is gone"), pytest.param("u-2", id="another object has the owner's name")],
@@ -471,15 +485,17 @@ def test_a_service_torn_from_the_cluster_concerns_its_ledger_entry_too(cache: Ca
     assert triggers.keys_for(service, None) == {ORDERS, Key("Ledger", "protectedservice-system", "psvc-u-1")}
 
 
-def test_a_namespace_concerns_all_services_in_it(cache: Cache, triggers: Triggers) -> None:
+def test_a_namespace_concerns_all_services_and_servers_in_it(cache: Cache, triggers: Triggers) -> None:
     cache.put(PROTECTED_SERVICE, thing("orders", uid="1"))
     cache.put(PROTECTED_SERVICE, thing("billing", uid="2"))
     cache.put(PROTECTED_SERVICE, thing("other", uid="3", metadata={"namespace": "elsewhere"}))
+    cache.put(AUTHORIZATION_SERVER, thing("default", uid="4"))
     namespace = {"metadata": {"name": "tenant", "uid": "ns", "resourceVersion": "1"}}
 
     assert triggers.keys_for(entry_of(cache, NAMESPACE, namespace)) == {
         ORDERS,
         Key("ProtectedService", "tenant", "billing"),
+        Key("AuthorizationServer", "tenant", "default"),
     }
 
 

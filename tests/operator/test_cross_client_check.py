@@ -242,25 +242,46 @@ async def test_killed_anywhere_it_leaves_no_client_and_finds_the_same(kind: str,
     assert effect > 8
 
 
-@pytest.mark.parametrize("kind", DELETING_KINDS)
-async def test_a_probe_client_whose_authorization_server_went_is_an_orphan_that_goes_when_it_is_back(kind: str) -> None:
+async def in_the_middle(kind: str) -> tuple[World, str]:
+    """A probe client is registered, and introspection fails; its id."""
     world = World(kind=kind, settings=ON)
     world.sweeps = True
     world.restart()
     world.server.fail_on(Operation.INTROSPECT, status=500, times=None)
     world.add(protected_service("orders"))
     await world.later(2 * PASS)
-    assert probe_entry(world) is not None
-    body = server(world)
+    (client_id,) = [e.record.client_id for e in world.ledgers() if e.record.owner_kind == "AuthorizationServer"]
+    assert client_id in world.server.clients
+    return world, str(client_id)
+
+
+@pytest.mark.parametrize("kind", DELETING_KINDS)
+async def test_a_probe_client_goes_with_its_authorization_server(kind: str) -> None:
+    world, client_id = await in_the_middle(kind)
     world.cluster.remove(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    await world.later(2 * PASS)
+
+    assert client_id not in world.server.clients
+    assert "AuthorizationServer" not in {entry.record.owner_kind for entry in world.ledgers()}
+    assert world.cluster.objects(AUTHORIZATION_SERVER) == []
+
+
+@pytest.mark.parametrize("kind", DELETING_KINDS)
+async def test_a_probe_client_whose_authorization_server_was_torn_away_goes_when_it_is_back(kind: str) -> None:
+    world, client_id = await in_the_middle(kind)
+    body = server(world)
+    place = (AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    world.cluster.edit(*place, lambda one: one["metadata"].update(finalizers=[]))
+    world.cluster.remove(*place)
     await world.later(2 * 3600)
     states = {entry.record.owner_kind: entry.record.state for entry in world.ledgers()}
     assert states["AuthorizationServer"] is State.DELETING
 
     world.server.heal()
-    for name in ("uid", "resourceVersion", "creationTimestamp", "generation"):
+    for name in ("uid", "resourceVersion", "creationTimestamp", "generation", "finalizers"):
         body["metadata"].pop(name, None)
     body.pop("status", None)
     world.cluster.insert(AUTHORIZATION_SERVER, body)
     await world.later(2 * 3600)
-    assert_only_the_services_client_is_left(world)
+    assert client_id not in world.server.clients
+    assert "AuthorizationServer" not in {entry.record.owner_kind for entry in world.ledgers()}

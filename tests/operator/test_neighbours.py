@@ -164,7 +164,8 @@ async def test_a_deleted_authorization_server_is_told_at_once() -> None:
     world.cluster.remove(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
     await world.settle()
 
-    assert world.condition("orders", "Ready") == ("False", "AuthorizationServerNotFound")
+    assert world.condition("orders", "Ready") == ("False", "AuthorizationServerDeleted")
+    assert f"AuthorizationServer {OPERATOR_NAMESPACE}/default was deleted" in world.message("orders", "Ready")
 
 
 def move_the_server(world: World) -> None:

@@ -49,6 +49,20 @@ async def test_a_long_outage_costs_one_status_write_per_object() -> None:
     assert world.writes()[writes:] == []
 
 
+async def test_an_outage_of_weeks_ends_as_one_of_minutes_does() -> None:
+    world = World(probe_interval=300.0)
+    world.add(protected_service("orders"))
+    await world.settle()
+    world.server.down = True
+    await world.later(1_100 * 300.0)  # as many probes as no power of two of a float has room for
+    world.server.heal()
+    world.server.down = False
+    await world.recover()
+
+    assert world.server_condition("Reachable") == ("True", "Reachable")
+    assert world.condition("orders", "Ready") == ("True", "Ready")
+
+
 async def test_children_are_repaired_while_the_authorization_server_is_away() -> None:
     world = await ready_world()
     world.server.down = True

@@ -377,6 +377,20 @@ async def test_scopes_edited_during_a_rotation_reach_the_client_that_takes_over(
     assert world.condition("orders", "Ready") == ("True", "Ready")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_scopes_that_spec_names_no_more_are_taken_off_the_old_client_too(kind: str) -> None:
+    world = await onboarded(kind, scopes=["read", "write"])
+    old = client_in_use(world)
+    ask(world)
+    await world.later(LIFETIME + 10 if kind == "keycloak" else 0)
+    assert client_in_use(world) != old
+    world.cluster.edit(PROTECTED_SERVICE, "tenant", "orders", partial(set_scope, "read"))
+    await world.settle()
+
+    assert old in world.server.clients
+    assert [client.scopes for client in world.server.clients.values()] == [{"read"}, {"read"}]
+
+
 async def test_keycloak_knows_both_clients_of_each_others_tokens_before_the_swap_and_only_one_after() -> None:
     world = await onboarded("keycloak")
     old = client_in_use(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from protectedservice_operator.resource import (
 
 from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
 from ..support.world import Killed, World
+from .test_brought_credentials import BROUGHT, made_by_hand, secret
 from .test_crash_points import reported_leaks
 
 MINUTE = 60.0
@@ -40,8 +42,16 @@ def give_back(world: World) -> None:
     allow(world, "All")
 
 
-async def ready(kind: str = "dynamic", *, honoured: bool = True, **client: str) -> World:
-    world = World(kind=kind, idempotency_honoured=honoured)
+async def ready(kind: str = "dynamic", *, honoured: bool = True, **client: Any) -> World:
+    """`kind`: as a World has it, or `without-management`: registration with a credential, and no RFC 7592."""
+    made = kind if kind != "without-management" else "dynamic"
+    # Probes of the server are no part of any flow here, and would be most of the work.
+    world = World(kind=made, idempotency_honoured=honoured, probe_interval=300.0)
+    world.server.manages_clients &= kind != "without-management"
+    if kind == "none":
+        made_by_hand(world)
+        world.cluster.insert(SECRET, secret())
+        client = {**BROUGHT, **client}
     world.add(protected_service("orders", client=client))
     await world.settle()
     assert world.condition("orders", "Ready") == ("True", "Ready")
@@ -188,10 +198,13 @@ async def test_a_server_that_is_away_keeps_the_client_until_it_answers() -> None
 
 async def test_an_authorization_server_that_is_missing_is_no_withdrawal() -> None:
     world = await ready()
-    world.cluster.remove(AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    place = (AUTHORIZATION_SERVER, OPERATOR_NAMESPACE, "default")
+    world.cluster.edit(*place, lambda body: body["metadata"].update(finalizers=[]))  # by hand, so that it waits no more
+    world.cluster.remove(*place)
     await world.later(60 * MINUTE)
 
     assert len(world.server.clients) == 1
+    assert world.condition("orders", "Ready") == ("False", "AuthorizationServerDeleted")
 
 
 async def test_a_service_deleted_meanwhile_is_released_with_its_client() -> None:
@@ -223,7 +236,17 @@ async def test_a_client_that_its_server_cannot_delete_is_told_and_another_one_ma
     assert world.condition("orders", "Ready") == ("True", "Ready")
 
 
-KINDS = [("dynamic", True), ("dynamic", False), ("hydra", True), ("keycloak", True), ("register-only", False)]
+KINDS = [
+    ("dynamic", True),
+    ("dynamic", False),
+    ("without-management", True),
+    ("without-management", False),
+    ("register-only", False),
+    ("hydra", True),
+    ("keycloak", True),
+    ("none", True),
+]
+UNMANAGED = ("without-management", "register-only")  # no client can be deleted there
 
 
 async def settle_through_death(world: World, act: Callable[[World], None], minutes: float) -> bool:
@@ -248,13 +271,22 @@ async def test_a_withdrawn_client_is_gone_or_reported_whatever_the_crash(
         world.kill_at(effect, after=after)
         died = await settle_through_death(world, withdraw, 11)
 
-        point = f"effect {effect}"
-        assert len(world.server.clients) <= reported_leaks(world), point
-        assert kind == "register-only" or world.ledgers() == [], point
-        assert world.server.created_total == 1, point
+        assert_ended(world, kind, f"effect {effect}")
         if not died:
             break
     assert effect > 3  # the note, the deletion's start, the deletion, the entry's end
+
+
+def assert_ended(world: World, kind: str, point: str) -> None:
+    """The client is gone, or reported where it cannot be; one that was made by other hands is left alone."""
+    if kind == "none":
+        assert (list(world.server.clients), world.server.created_total) == (["orders-client"], 0), point
+        assert (world.ledgers(), reported_leaks(world)) == ([], 0), point
+        return
+    assert world.server.created_total == 1, point
+    left = kind in UNMANAGED
+    assert len(world.server.clients) == left <= reported_leaks(world), point
+    assert [entry.record.state for entry in world.ledgers()] == [State.ORPHANED] * left, point
 
 
 @pytest.mark.parametrize(("kind", "honoured"), KINDS)
@@ -271,7 +303,8 @@ async def test_a_permission_given_back_keeps_the_client_whatever_the_crash(
 
         (entry,) = world.ledgers()
         assert (entry.record.state, entry.record.withdrawn) == (State.REGISTERED, None), effect
-        assert len(world.server.clients) == world.server.created_total == 1, effect
+        assert len(world.server.clients) == 1, effect
+        assert world.server.created_total == (kind != "none"), effect
         assert world.condition("orders", "Ready") == ("True", "Ready"), effect
         if not died:
             break

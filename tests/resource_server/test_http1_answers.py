@@ -59,6 +59,16 @@ UNUSUAL = {
     "205 with a length": b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n",
     "304 with a length": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\n\r\n",
     "a status beyond all": b"HTTP/1.1 600 Odd\r\nContent-Length: 0\r\n\r\n",
+    "an empty line behind it, as long as missing spaces": b"HTTP/1.1 200 OK\r\nA:1\r\nContent-Length:5\r\n\r\n"
+    b"hello\r\n",
+    "a header twice, as long as missing spaces": b"HTTP/1.1 200 OK\r\nA: 1\r\nA: 2\r\n"
+    + b"".join(b"X-%d:y\r\n" % number for number in range(6))
+    + b"Content-Length: 5\r\n\r\nhello",
+    "no space behind the status, as long as one more elsewhere": b"HTTP/1.1 200\r\nA:  1\r\nContent-Length: 0\r\n\r\n",
+    "a connection that stays, without a space": b"HTTP/1.1 200 OK\r\nA:  1\r\nConnection:keep-alive\r\n"
+    b"Content-Length: 5\r\n\r\nhello",
+    "a connection to a proxy that ends": USUAL.replace(b"Date: now", b"Proxy-Connection: close"),
+    "many headers": USUAL.replace(b"Date: now", b"\r\n".join(b"X-%d: y" % number for number in range(120))),
     "a large one": USUAL.replace(b"now", b"n" * LARGEST),
     "no HTTP": b"SSH-2.0-OpenSSH\r\n",
 }
@@ -165,6 +175,11 @@ LINES = [
     b"Date: x\r\n",
     b"X: y\r\n",
     b"X:\r\n",
+    b"a:\r\nb:\r\n",
+    b"c:\r\nd:\r\ne:\r\nf:\r\ng:\r\n",
+    b"Connection:keep-alive\r\n",
+    b"Proxy-Connection: close\r\n",
+    b"Z:  y\r\n",
 ]
 LINES += [
     b"Connection: keep-alive\r\n",
@@ -179,13 +194,14 @@ answers_ = st.builds(
         [
             b"HTTP/1.1 200 OK\r\n",
             b"HTTP/1.1 200 \r\n",
+            b"HTTP/1.1 200\r\n",
             b"HTTP/1.0 200 OK\r\n",
             b"HTTP/1.1 204 No\r\n",
             b"HTTP/1.1 103 E\r\n",
         ]
     ),
     st.lists(st.sampled_from(LINES), max_size=5),
-    st.sampled_from([b"", b"ab", b"abc", b"2\r\nab\r\n0\r\n\r\n", USUAL]),
+    st.sampled_from([b"", b"ab", b"ab\r\n", b"abc", b"2\r\nab\r\n0\r\n\r\n", USUAL]),
 )
 
 

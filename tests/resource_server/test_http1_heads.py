@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any, cast
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protectedservice_server.bearer import Answer
+from protectedservice_server.http1 import heads
 from protectedservice_server.http1.connection import ServerConnection
 from protectedservice_server.http1.exchange import Exchange
-from protectedservice_server.http1.heads import LONGEST, WholeHeads
+from protectedservice_server.http1.heads import LONGEST, Layout, WholeHeads, layout_of
 from protectedservice_server.http1.server import HttpServer
 from protectedservice_server.http1.ticker import Ticker
 
@@ -75,6 +77,15 @@ UNUSUAL = {
     "two spaces in the line": USUAL.replace(b"GET ", b"GET  "),
     "another method": USUAL.replace(b"GET", b"GETS"),
     "a method with a body as a rule": USUAL.replace(b"GET", b"POST"),
+    "two hosts, as long as nine missing spaces": USUAL.replace(
+        b"Accept: */*", b"Host: b\r\n" + b"\r\n".join(b"X-%d:y" % number for number in range(9))
+    ),
+    "two tokens, as long as missing spaces": USUAL.replace(
+        b"Accept: */*",
+        b"Authorization: Bearer def\r\n" + b"\r\n".join(b"X-%d:y" % number for number in range(27)),
+    ),
+    "an empty line behind it, as long as missing spaces": USUAL.replace(b"Accept: */*", b"X:y\r\nZ:y") + b"\r\n",
+    "a connection to a proxy to be closed": USUAL.replace(b"Accept: */*", b"Proxy-Connection: close"),
     "a long one": USUAL.replace(b"*/*", b"a" * LONGEST),
     "many headers": USUAL.replace(b"Accept: */*", b"\r\n".join(b"X-%d: y" % number for number in range(60))),
     "nothing": b"",
@@ -84,15 +95,62 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("data", UNUSUAL.values(), ids=UNUSUAL)
 def test_what_is_unusual_is_not_taken_and_what_comes_next_is_read_afresh(data: bytes) -> None:
-    heads = WholeHeads()
-    read(heads, USUAL)
+    whole = WholeHeads()
+    read(whole, USUAL)
 
-    assert read(heads, data) is None
+    assert read(whole, data) is None
 
-    exchange = read(heads, USUAL)
+    exchange = read(whole, USUAL)
     assert exchange is not None
     assert exchange.authorization == (b"Bearer abc",)
     assert len(exchange.headers) == 3
+
+
+def test_a_name_may_hold_any_sign_that_names_may() -> None:
+    exchange = read(WholeHeads(), USUAL.replace(b"Accept: */*", b"X-%b%%-'*: %b %%"))
+
+    assert exchange is not None
+    assert exchange.headers[-1] == (b"x-%b%%-'*", b"%b %%")
+
+
+def test_nothing_is_left_of_a_head_whose_reading_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = WholeHeads()
+
+    def fail(names: tuple[bytes, ...]) -> Layout:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(heads, "_layout_of", fail)
+        with pytest.raises(MemoryError):
+            read(whole, USUAL)
+    later = [read(whole, USUAL.replace(b"abc", b"def")) for _ in range(2)]
+
+    assert [exchange and exchange.authorization for exchange in later] == [None, (b"Bearer def",)]
+
+
+def test_heads_of_many_names_take_little_memory() -> None:
+    """What callers can have kept for the names they make up is bounded, in bytes as well as in number."""
+    whole = WholeHeads()
+    tracemalloc.start()
+    try:
+        for number in range(600):
+            names = b"".join(b"%x-%x: \r\n" % (number, at) for at in range(700))
+            assert read(whole, b"GET / HTTP/1.1\r\nHost: a\r\n" + names + b"\r\n") is None
+            for filling in (33, 140):
+                names = b"".join(b"%03x-%02x%b: \r\n" % (number, at, b"n" * filling) for at in range(49))
+                assert read(whole, b"GET / HTTP/1.1\r\nHost: a\r\n" + names + b"\r\n") is not None
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 1024 * 1024 < held < 4 * 1024 * 1024
+
+
+def test_a_long_head_of_short_names_has_the_same_layout_each_time() -> None:
+    """Else what is worked out for a layout would be worked out anew, and kept, for each such request."""
+    assert layout_of((b"Host", b"Cookie")) is layout_of((b"Host", b"Cookie"))
+    long = tuple(b"x-%d-%b" % (number, b"n" * 100) for number in range(40))
+    assert layout_of(long) is not layout_of(long)
 
 
 class Wire:
@@ -130,7 +188,7 @@ class Nothing(WholeHeads):
         return None
 
 
-def told(data: bytes, heads: WholeHeads) -> tuple[list[tuple[object, ...]], bytes]:
+def told(data: bytes, whole: WholeHeads) -> tuple[list[tuple[object, ...]], bytes]:
     """What a handler sees of a connection that brings `data`, and what is answered."""
     seen: list[tuple[object, ...]] = []
 
@@ -144,7 +202,7 @@ def told(data: bytes, heads: WholeHeads) -> tuple[list[tuple[object, ...]], byte
         return Answer(200, (), b"")
 
     server = HttpServer(handle, ticker=Ticker())
-    server.heads = heads
+    server.heads = whole
     connection, wire = ServerConnection(server), Wire()
     connection.connection_made(cast(Any, wire))
     if data:
@@ -169,6 +227,7 @@ WORDS = [
 LINES = [b"Host: a\r\n", b"host: b\r\n", b"Authorization: Bearer x\r\n", b"Connection: keep-alive\r\n", b"X:\r\n"]
 LINES += [b"X: y \r\n", b"Connection: close\r\n", b"Content-Length: 0\r\n", b"Content-Length: 2\r\n"]
 LINES += [b"Transfer-Encoding: chunked\r\n", b"Upgrade: websocket\r\n", b"\r\n"]
+LINES += [b"Proxy-Connection: close\r\n", b"a:\r\nb:\r\n", b"c:\r\nd:\r\ne:\r\nf:\r\ng:\r\n", b"Z:  y\r\n"]
 pieces = st.sampled_from(WORDS + LINES)
 heads_ = st.builds(
     lambda method, line, headers: method + b" /a" + line + b"".join(headers) + b"\r\n",
@@ -182,3 +241,17 @@ heads_ = st.builds(
 @given(st.one_of(heads_, st.lists(heads_, max_size=3).map(b"".join), st.lists(pieces, max_size=8).map(b"".join)))
 def test_the_short_way_and_the_long_way_see_the_same(data: bytes) -> None:
     assert told(data, WholeHeads()) == told(data, Nothing())
+
+
+def test_a_handler_that_has_answered_and_returns_an_answer_too_is_heard_once() -> None:
+    def handle(exchange: Exchange) -> Answer:
+        exchange.answer(Answer(200, (), b"first"))
+        return Answer(200, (), b"second")
+
+    server = HttpServer(handle, ticker=Ticker())
+    connection, wire = ServerConnection(server), Wire()
+    connection.connection_made(cast(Any, wire))
+    connection.data_received(USUAL)
+
+    assert wire.sent.endswith(b"first")
+    assert not connection.busy

@@ -164,6 +164,7 @@ class FakeAuthorizationServer:
         authentication_methods: those that the endpoints of daily life take.
         enforces_authentication_method: of these, a client may only use the one that it is registered with.
         open_introspection: anybody may introspect.
+        token_lifetime: seconds.
         audience_parameter: the name by which the token endpoint is asked for an audience; None: it adds it unasked.
         client_uri_base: where `registration_client_uri` claims to be; default: the issuer.
         metadata: added to the RFC 8414 document; a None removes a member. `metadata_path` moves it.
@@ -194,6 +195,7 @@ class FakeAuthorizationServer:
         self.authentication_methods = {"client_secret_basic", "client_secret_post"}
         self.enforces_authentication_method = False
         self.open_introspection = False
+        self.token_lifetime = 300
         self.audience_parameter: str | None = "resource"
         self.client_uri_base: str | None = None
         self.metadata: dict[str, Any] = {}
@@ -509,12 +511,11 @@ class FakeAuthorizationServer:
         audience = form.get(self.audience_parameter) if self.audience_parameter else next(iter(client.audience), None)
         if audience is not None and audience not in client.audience:
             return error(400, "invalid_target")
-        value = self._secret("token")
-        self.tokens[value] = AccessToken(client.client_id, " ".join(sorted(asked)), audience, self._now() + 300)
-        return reply(
-            200,
-            {"access_token": value, "token_type": "Bearer", "expires_in": 300, "scope": " ".join(sorted(asked))},
-        )
+        value, ends = self._secret("token"), self._now() + self.token_lifetime
+        self.tokens[value] = AccessToken(client.client_id, " ".join(sorted(asked)), audience, ends)
+        scope = " ".join(sorted(asked))
+        told = {"access_token": value, "token_type": "Bearer", "expires_in": self.token_lifetime, "scope": scope}
+        return reply(200, told)
 
     def _secret(self, what: str) -> str:
         value = f"{what}-{secrets.token_urlsafe(24)}"

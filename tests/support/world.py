@@ -119,6 +119,7 @@ class World:
         `spec` describes a real server instead, which is called over the network: an AuthorizationServer's spec, and
         as `credential` what the registration Secret is to hold. `server` then knows nothing.
         """
+        self.look_jitter: Callable[[], float] = lambda: 0.5  # of the hourly looks at clients
         self.now, self.probe_interval = START, probe_interval
         self.cluster = FakeCluster(lambda: dt.datetime.fromtimestamp(self.now, dt.UTC))
         for namespace in (OPERATOR_NAMESPACE, "tenant", "other"):
@@ -219,7 +220,7 @@ class World:
             namespace=OPERATOR_NAMESPACE,
             wake=self.wake,
             metrics=self.metrics,
-            checks=ClientChecks(clock=clock, jitter=lambda: 0.5),
+            checks=ClientChecks(clock=clock, jitter=self.look_jitter),
             trials=self.trials,
             wall=clock,
             clock=clock,

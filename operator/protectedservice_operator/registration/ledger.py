@@ -131,7 +131,12 @@ class Second(BaseModel):
     metadata_digest: str | None = None
     audiences: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    held: float | None = None  # seconds since the epoch: when its wait began
     due: float | None = None  # seconds since the epoch: when its wait ends; None: the wait has not begun
+    overlap: float = 0.0  # seconds: the part of that wait in which tokens may still be made with its credentials
+    intent: Intent | None = None  # an open update: what the PUT sends
+    attempt: str | None = None  # that update's id
+    refused: str | None = None  # digest of metadata that the server refused: not asked for again
     deletion_started: float | None = None  # seconds since the epoch
 
 
@@ -217,6 +222,11 @@ class Entry:
     def with_record(self, **changes: Any) -> Entry:
         """The same entry with some of its record changed."""
         return replace(self, record=self.record.model_copy(update=changes))
+
+
+def holds_too_much(second: Second, metadata: ClientMetadata) -> bool:
+    """Whether the second client has what it may not have any more."""
+    return bool(set(second.scopes) - set(metadata.scopes) or set(second.audiences) - set(metadata.audiences))
 
 
 def has_second(record: Record) -> bool:

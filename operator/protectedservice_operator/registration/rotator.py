@@ -17,11 +17,11 @@ from ..events import Tell
 from ..resource import Meta
 from .connection import Connection
 from .driver import AttemptSpent, ClientMetadata, RegisteredOtherwise, Registration, RegistrationRefused
-from .ledger import ROTATE, Entry, Intent, Refusal, Role, State
+from .ledger import ROTATE, Entry, Intent, Role, State
 from .ledger_entries import LedgerEntries, moved, open_intent
 from .names import client_id
 from .registrar import new_attempt, new_secret
-from .second import SecondClients, described
+from .second import SecondClients, described, given_up, rotation_refusal
 from .token import TokenRefused
 
 # How long a token is taken to live where the server does not say (RFC 6749 section 5.1 lets it).
@@ -105,14 +105,17 @@ class Rotator:
         await self._entries.report_uncertain(tell, "a rotation was interrupted")
         await self._give_up(entry, version, tell, reasons.INTENT_OPEN, text, request, uncertain=True)
 
-    async def hold(self, owner: Meta, least: float) -> None:
-        """Begin the second client's wait: until no token that was minted before now can live, at least `least` s."""
+    async def hold(self, owner: Meta, least: float, overlap: float) -> None:
+        """Begin the second client's wait: until no token can live that its credentials get within `overlap` seconds
+        from its beginning, at least `least` seconds. A wait that has begun is reckoned anew from the same beginning.
+        """
         entry, version = await self._read(owner, State.REGISTERED)
         second, lifetime = entry.record.second, entry.record.token_lifetime
-        if second is None or second.due is not None:
+        if second is None or (second.due is not None and second.overlap == overlap):
             raise moved(owner)
-        wait = max(UNKNOWN_LIFETIME if lifetime is None else lifetime, least)
-        waiting = second.model_copy(update={"due": self._entries.wall() + wait})
+        began = self._entries.wall() if second.held is None else second.held
+        wait = max(overlap + (UNKNOWN_LIFETIME if lifetime is None else lifetime), least)
+        waiting = second.model_copy(update={"held": began, "due": began + wait, "overlap": overlap})
         await self._entries.write(entry.with_record(second=waiting), version)
 
     async def take_over(self, owner: Meta, metadata: ClientMetadata, connection: Connection, tell: Tell) -> None:
@@ -125,12 +128,20 @@ class Rotator:
             lifetime = await self._mint(registration, metadata, connection)
         except TokenRefused as refused:
             text = f"the new client gets no token: {refused}"
-            await self._surplus(entry, version, tell, reasons.INVALID_CLIENT_METADATA, text)
+            await self._seconds.demote(entry, version, tell, reasons.INVALID_CLIENT_METADATA, text)
             return
         known = entry.record.token_lifetime
         if lifetime is not None:
             entry = entry.with_record(token_lifetime=max(lifetime, known or 0.0))
         await self._entries.write(exchanged(entry, Role.OLD), version)
+
+    async def update_second(self, owner: Meta, metadata: ClientMetadata, connection: Connection, tell: Tell) -> None:
+        """Bring the second client to what it is to hold by now, as the one in use. Raises as `SecondClients.update`."""
+        entry, version = await self._read(owner, State.REGISTERED)
+        if entry.record.second is None or entry.second is None:
+            raise moved(owner)
+        step = self._seconds.update(entry, version, metadata, connection, tell, attempt=self._attempt())
+        await self._entries.shield(step)
 
     async def roll_back(self, owner: Meta) -> None:
         """The old client comes into use again; the new one was made in vain."""
@@ -209,32 +220,14 @@ class Rotator:
         uncertain: bool = False,
     ) -> None:
         """Back to the client in use, which served all the time; the next turn tries again."""
-        await tell("Warning", reasons.ROTATION_GIVEN_UP, _given_up(entry, message))
+        await tell("Warning", reasons.ROTATION_GIVEN_UP, given_up(entry, message))
         closed = entry.with_record(
             state=State.REGISTERED,
             intent=None,
-            rotation_refusal=self._refusal(reason, message, request),
+            rotation_refusal=rotation_refusal(reason, message, request, self._entries.wall()),
             uncertain=entry.record.uncertain + uncertain,
         )
         await self._entries.store(replace(closed, chosen=None), version)
-
-    async def _surplus(self, entry: Entry, version: str, tell: Tell, reason: str, message: str) -> None:
-        second = entry.record.second
-        if second is None:
-            raise ValueError("there is no second client")
-        await tell("Warning", reasons.ROTATION_GIVEN_UP, _given_up(entry, message))
-        in_vain = entry.with_record(
-            second=second.model_copy(update={"role": Role.SURPLUS}),
-            # The request counts as served when the client was made: it is asked for anew.
-            rotation_refusal=self._refusal(reason, message, entry.record.rotation_request),
-            rotation_request=None,
-        )
-        await self._entries.write(in_vain, version)
-
-    def _refusal(self, reason: str, message: str, request: str | None) -> Refusal:
-        return Refusal(
-            digest=request or "", reason=reason, message=message, user_must_edit=False, at=self._entries.wall()
-        )
 
     async def _lifetime(
         self, entry: Entry, registration: Registration, metadata: ClientMetadata, connection: Connection
@@ -271,7 +264,12 @@ def exchanged(entry: Entry, role: Role) -> Entry:
             "metadata_digest": record.metadata_digest,
             "audiences": record.audiences,
             "scopes": record.scopes,
+            "held": None,
             "due": None,
+            "overlap": 0.0,
+            "intent": None,
+            "attempt": None,
+            "refused": None,
         }
     )
     exchanged_record = entry.with_record(
@@ -285,7 +283,3 @@ def exchanged(entry: Entry, role: Role) -> Entry:
         second=left,
     )
     return replace(exchanged_record, registration=entry.second, second=entry.registration)
-
-
-def _given_up(entry: Entry, message: str) -> str:
-    return f"The rotation is given up, client {entry.record.client_id} serves on: {message}"

@@ -1,4 +1,4 @@
-"""The end of a second client, which a rotation made or replaced; the client in use is not touched.
+"""A second client, which a rotation made or replaced: kept as spec says, and ended. The client in use is not touched.
 
 As in `registrar.py`, `kill -9` may fall between any two statements: that a deletion began is written down first.
 """
@@ -8,11 +8,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import reasons
-from ..errors import UserMustEdit, Wait
+from ..errors import AdministratorMustAct, UserMustEdit, Wait
 from ..events import Tell
 from .connection import Connection
-from .driver import AttemptSpent, ClientGone, ClientState, HandleRefused, RegisteredOtherwise, Registration
-from .ledger import ROTATE, Entry, Role, Second
+from .driver import (
+    AttemptSpent,
+    ClientGone,
+    ClientMetadata,
+    ClientState,
+    HandleRefused,
+    RegisteredOtherwise,
+    Registration,
+    RegistrationRefused,
+)
+from .ledger import ROTATE, Entry, Intent, Refusal, Role, Second, holds_too_much
 from .ledger_entries import LedgerEntries, is_manageable, open_intent
 
 
@@ -47,11 +56,85 @@ async def delete_client(registration: Registration, connection: Connection) -> b
     return True
 
 
+def given_up(entry: Entry, message: str) -> str:
+    """What is told of a rotation that came to nothing."""
+    return f"The rotation is given up, client {entry.record.client_id} serves on: {message}"
+
+
+def rotation_refusal(reason: str, message: str, request: str | None, now: float) -> Refusal:
+    """Why a rotation came to nothing, and which request it was for, so that it is not begun anew at once."""
+    return Refusal(digest=request or "", reason=reason, message=message, user_must_edit=False, at=now)
+
+
 class SecondClients:
-    """Ends second clients."""
+    """Changes and ends second clients."""
 
     def __init__(self, entries: LedgerEntries) -> None:
         self._entries = entries
+
+    async def update(
+        self,
+        entry: Entry,
+        version: str,
+        metadata: ClientMetadata,
+        connection: Connection,
+        tell: Tell,
+        *,
+        attempt: str,
+    ) -> None:
+        """Bring the second client's metadata to `metadata`, or finish an interrupted update as it was begun.
+
+        One that has what it may not have any more, and cannot be rid of it, is of no use from now on.
+
+        Raises:
+            RegistrationRefused: nothing is known then, and the attempt stays open.
+            ServerUnavailable: likewise.
+        """
+        second = entry.record.second
+        if second is not None and not second.manageable:
+            await self.demote(entry, version, tell, reasons.HANDLE_LOST, "its server offers no way to change it")
+            return
+        if second is not None and second.intent is None:
+            opened = _with_second(entry, intent=Intent.of("update", metadata), attempt=attempt)
+            entry, version = await self._entries.write(opened, version)
+        intent, registration, open_attempt = _open_update(entry)
+        done = {"metadata_digest": intent.digest(), "scopes": intent.scopes, "audiences": intent.audiences}
+        closed = _with_second(entry, intent=None, attempt=None, refused=None)
+        try:
+            registration = await connection.driver.update(registration, intent, open_attempt)
+        except RegisteredOtherwise as otherwise:
+            closed = replace(closed, second=otherwise.registration)
+            if _is_too_much(closed, metadata):
+                await self.demote(closed, version, tell, otherwise.reason, otherwise.message)
+            else:
+                await self._entries.store(_with_second(closed, **done), version)
+        except RegistrationRefused:
+            raise
+        except (UserMustEdit, AdministratorMustAct) as refused:
+            if _is_too_much(closed, metadata):
+                await self.demote(closed, version, tell, refused.reason, refused.message)
+            else:
+                await self._entries.store(_with_second(closed, refused=intent.digest()), version)
+        except (HandleRefused, ClientGone, AttemptSpent) as lost:
+            await self.demote(closed, version, tell, reasons.HANDLE_LOST, f"it cannot be changed any more: {lost}")
+        else:
+            await self._entries.store(replace(_with_second(closed, **done), second=registration), version)
+
+    async def demote(self, entry: Entry, version: str, tell: Tell, reason: str, message: str) -> None:
+        """Of no use from now on: one that was to take over was made in vain, one that was in use goes early."""
+        record, second, now = entry.record, entry.record.second, self._entries.wall()
+        if second is None:
+            raise ValueError("there is no second client")
+        demoted = _with_second(entry, role=Role.SURPLUS)
+        if second.role is Role.OLD:
+            await self._entries.store(demoted.with_record(rotated=now), version)
+            text = f"Client {second.client_id}, which {record.client_id} has replaced, goes before its time"
+            await tell("Warning", reasons.OVERLAP_CUT_SHORT, f"{text}: {message}")
+            return
+        # The request counts as served when the client was made: it is asked for anew.
+        refusal = rotation_refusal(reason, message, record.rotation_request, now)
+        await self._entries.store(demoted.with_record(rotation_refusal=refusal, rotation_request=None), version)
+        await tell("Warning", reasons.ROTATION_GIVEN_UP, given_up(entry, message))
 
     async def end(self, entry: Entry, version: str, connection: Connection, tell: Tell) -> tuple[Entry, str]:
         """Finish an interrupted attempt at a second client, then delete it. Repeatable until it is done.
@@ -60,6 +143,8 @@ class SecondClients:
         """
         if entry.record.intent is not None and entry.record.intent.operation == ROTATE:
             entry, version = await self._finish_intent(entry, version, connection, tell)
+        if entry.record.second is not None and entry.record.second.intent is not None:
+            entry, version = await self._finish_update(entry, version, connection)
         second, registration = entry.record.second, entry.second
         if second is None:
             return entry, version
@@ -124,3 +209,36 @@ class SecondClients:
         counted = entry.record.uncertain + (uncertain is not None)
         finished = entry.with_record(intent=None, second=second, uncertain=counted)
         return await self._entries.store(replace(finished, chosen=None, second=registration), version)
+
+    async def _finish_update(self, entry: Entry, version: str, connection: Connection) -> tuple[Entry, str]:
+        """Repeat an interrupted PUT, to hold the present handle; failing that, the last one is all there is."""
+        intent, registration, attempt = _open_update(entry)
+        if is_manageable(registration, connection.driver):
+            try:
+                registration = await connection.driver.update(registration, intent, attempt)
+            except RegisteredOtherwise as otherwise:
+                registration = otherwise.registration
+            except (HandleRefused, ClientGone, AttemptSpent, UserMustEdit):
+                pass
+        closed = _with_second(entry, intent=None, attempt=None)
+        return await self._entries.store(replace(closed, second=registration), version)
+
+
+def _is_too_much(entry: Entry, metadata: ClientMetadata) -> bool:
+    return entry.record.second is not None and holds_too_much(entry.record.second, metadata)
+
+
+def _with_second(entry: Entry, **changes: object) -> Entry:
+    """The same entry with some of what it says of the second client changed."""
+    second = entry.record.second
+    if second is None:
+        raise ValueError("there is no second client")
+    return entry.with_record(second=second.model_copy(update=changes))
+
+
+def _open_update(entry: Entry) -> tuple[ClientMetadata, Registration, str]:
+    """What the open PUT about the second client sends, with which handle, and its id."""
+    second, registration = entry.record.second, entry.second
+    if second is None or second.intent is None or second.attempt is None or registration is None:
+        raise ValueError("no update of a second client is open")
+    return second.intent.metadata(), registration, second.attempt

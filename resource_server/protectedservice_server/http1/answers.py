@@ -13,13 +13,16 @@ from typing import Final
 import httptools
 import msgspec
 
-from .heads import pick
+from .heads import form, pick
 
 LARGEST: Final = 16 * 1024
 """Bytes of an answer that takes the short way. Larger ones seldom come in one piece."""
 
-_REMEMBERED: Final = 256
-"""Layouts: 4 MiB at most."""
+_MOST: Final = 100
+"""Headers of such an answer."""
+
+_REMEMBERED: Final = 64
+"""Layouts; with `LARGEST` that is the most memory they can take, 5 MiB."""
 
 _MISSES: Final = 32
 """Answers that are not tried after one that did not come whole: servers that send the head apart always do."""
@@ -39,9 +42,10 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 
-# Where one of them stands, an answer has more to it than a length.
-_UNUSUAL: Final = frozenset({b"transfer-encoding", b"upgrade", b"trailer"})
+# Where one of them stands, an answer has more to it than a length. llhttp heeds `Proxy-Connection` as `Connection`.
+_UNUSUAL: Final = frozenset({b"transfer-encoding", b"upgrade", b"trailer", b"proxy-connection"})
 
+_LINE_END: Final = b"\r\n"
 _VERSION: Final = b"HTTP/1.1 "
 _KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 
@@ -49,15 +53,16 @@ _KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 class AnswerLayout:
     """The names of an answer's headers in order, and what follows from them alone."""
 
-    __slots__ = ("connection", "dated", "length", "names", "pick", "plain", "prefixes", "size", "staying")
+    __slots__ = ("connection", "dated", "form", "length", "names", "pick", "plain", "prefixes", "staying")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
-        self.size = sum(map(len, names)) + len(b": \r\n") * len(names)
         self.connection = names.index(b"connection") if b"connection" in names else -1
         self.length = names.index(b"content-length") if b"content-length" in names else -1
         self.dated = b"date" in names
         self.plain = self.length >= 0 and len(set(names)) == len(names) and _UNUSUAL.isdisjoint(names)
+        self.form = _LINE_END + form(received) + _LINE_END if self.plain else b""
+        """The header lines as they are usually written, between the line ends around them; `%` it with the values."""
         passing = [at for at, name in enumerate(names) if name not in HOP_BY_HOP]
         self.pick = pick(passing)
         self.prefixes = tuple([names[at] + b": " for at in passing])
@@ -124,6 +129,9 @@ class WholeAnswers:
             self._other()
             return None
         found, reasons, bodies = self._found, self._reasons, self._bodies
+        if len(found) > _MOST:
+            self._other()
+            return None
         layout, values = _layout_of(tuple(found)), tuple(found.values())
         if (
             self._awaited
@@ -135,15 +143,16 @@ class WholeAnswers:
             self._other()
             return None
         status, body = self._parser.get_status_code(), bodies.pop() if bodies else b""
-        reason = reasons.pop()
+        start = len(_VERSION) + len(b"200 ") + len(reasons.pop())  # of the header lines
         found.clear()
         # Every byte must be accounted for: of a header that came twice only the first value is here.
-        if len(data) != len(reason) + layout.size + len(b"".join(values)) + len(body) + 17:
+        rest = layout.form % values
+        if data[start:] != rest + body:
             return None
         # Those below have no body, whatever their headers say; and 205 must not have one.
         if not 200 <= status <= 599 or status in (204, 205, 304) or values[layout.length] != b"%d" % len(body):
             return None
-        return WholeAnswer(status, layout, values, body, data[len(reason) + 13 : len(data) - len(body) - 4])
+        return WholeAnswer(status, layout, values, body, rest[:-4])
 
     def _other(self) -> None:
         self._untried = _MISSES

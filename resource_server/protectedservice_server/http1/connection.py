@@ -132,7 +132,7 @@ class ServerConnection(asyncio.Protocol):
             if answer is None:
                 if not exchange.ended:
                     self._waits_for(exchange, ())
-            elif not (self.host.draining or self._transport.is_closing()):
+            elif not (exchange.ended or self.host.draining or self._transport.is_closing()):
                 self._transport.write(whole(answer, self.ticker.date, b"", exchange.method != "HEAD"))
                 self._exchange, self._since = None, self.ticker.now
             else:

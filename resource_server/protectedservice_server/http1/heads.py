@@ -20,12 +20,14 @@ from .framing import HOST
 if TYPE_CHECKING:
     from .connection import ServerConnection
 
-# Headers without which a request has no body, and its connection carries nothing but HTTP/1.1. `Connection` is apart.
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+# Headers without which a request has no body, and its connection carries nothing but HTTP/1.1. `Connection` is apart;
+# llhttp heeds what older programs call `Proxy-Connection` as if it were that.
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection"})
 
 # Others can have a body, and mostly have; to look at their heads twice would cost more than it saves.
 _BODILESS: Final = frozenset(b"GHDO")  # GET, HEAD, DELETE, OPTIONS
 
+_LINE_END: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 _VERSION: Final = b" HTTP/1.1\r\n"
 _KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
@@ -40,8 +42,12 @@ LONGEST: Final = 8 * 1024
 _MOST: Final = 50
 """Headers of such a head; below the least that `Limits.headers` allows."""
 
-_REMEMBERED: Final = 512
-"""Layouts; with `LONGEST` that is the most memory that callers can have taken for them, 4 MiB."""
+LONGEST_NAMES: Final = 2 * 1024
+"""Bytes of the names of a layout that is worth remembering; real ones are below 500."""
+
+_REMEMBERED: Final = 256
+"""Layouts; with `LONGEST_NAMES` and the number of headers that is the most memory that callers can have taken for them,
+4 MiB."""
 
 _NONE: Final[tuple[bytes, ...]] = ()
 
@@ -49,12 +55,12 @@ _NONE: Final[tuple[bytes, ...]] = ()
 class Layout:
     """The names of a head's headers, lower case and in order, and what follows from them alone."""
 
-    __slots__ = ("authorization", "connection", "host", "names", "plain", "size")
+    __slots__ = ("authorization", "connection", "form", "host", "names", "plain", "size")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
-        self.size = sum(map(len, names)) + len(b": \r\n") * len(names)
-        """Bytes of the head's header lines, as they are usually written, without their values."""
+        self.size = sum(map(len, names))
+        """Bytes of the names."""
         self.host = names.index(b"host") if b"host" in names else -1
         """Where `Host` stands first; -1: nowhere."""
         self.connection = names.index(b"connection") if b"connection" in names else -1
@@ -62,14 +68,21 @@ class Layout:
         """Where each `Authorization` stands."""
         self.plain = self.host >= 0 and len(set(names)) == len(names) <= _MOST and _FRAMING.isdisjoint(names)
         """Whether there is one `Host`, nothing twice, and nothing that says where the request ends."""
+        self.form = form(received) + _LINE_END if self.plain else b""
+        """What follows the request's line where header lines are written as usual; `%` it with the values."""
 
 
 _layout_of: Final = lru_cache(maxsize=_REMEMBERED)(Layout)
 
 
-def layout_of(received: tuple[bytes, ...], size: int) -> Layout:
-    """The layout of these names, the same one each time where the head, of `size` bytes, is not a long one."""
-    return (_layout_of if size <= LONGEST else Layout)(received)
+def layout_of(received: tuple[bytes, ...]) -> Layout:
+    """The layout of these names, the same one each time unless they are long."""
+    return (_layout_of if sum(map(len, received)) <= LONGEST_NAMES else Layout)(received)
+
+
+def form(names: Sequence[bytes]) -> bytes:
+    """Header lines of these names, each with its end, as they are usually written; `%` it with the values."""
+    return b"".join([b"%b: %%b\r\n" % name.replace(b"%", b"%%") for name in names])
 
 
 def pick(places: Sequence[int]) -> Callable[[Sequence[bytes]], Sequence[bytes]]:
@@ -107,8 +120,13 @@ class WholeHeads:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fresh()
             return None
-        layout, values = _layout_of(tuple(found)), tuple(found.values())
-        target, method = (targets.pop() if targets else b""), self._parser.get_method()
+        if len(found) > _MOST:
+            self._fresh()
+            return None
+        layout = (_layout_of if len(data) <= LONGEST_NAMES else layout_of)(tuple(found))
+        values, method = tuple(found.values()), self._parser.get_method()
+        # If memory ran out above, the target that is left here tells the next call that more is left.
+        target = targets.pop() if targets else b""
         found.clear()
         end = len(method) + len(target) + 12  # of the request line
         if (
@@ -121,7 +139,7 @@ class WholeHeads:
         ):
             self._fresh()
             return None
-        if len(data) - end - 2 != layout.size + len(b"".join(values)):
+        if data[end:] != layout.form % values:
             return None  # a header came twice, and only its first value is here: every byte must be accounted for
         host = values[layout.host]
         if host != self._known_host:

@@ -116,7 +116,7 @@ class Reader:
         self._headers, self._url = [], b""
         if len(received) > self._limits.headers:
             raise _too_large()
-        layout = layout_of(tuple([name for name, _ in received]), self._head_bytes)
+        layout = layout_of(tuple([name for name, _ in received]))
         values = tuple([value for _, value in received])
         exchange = Exchange(
             self._connection,

@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 from protectedservice_operator.authorization_server import Rates
-from protectedservice_operator.authorization_servers import connect
+from protectedservice_operator.authorization_server_connection import connect
 from protectedservice_operator.errors import ServerUnavailable
 from protectedservice_operator.registration import trust
 
