@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from . import reasons
 from .authorization_server import AuthorizationServer, RegistrationKind
-from .authorization_servers import AuthorizationServers, Connection
+from .authorization_servers import AuthorizationServers
 from .cache import Cache
 from .cluster_api import ClusterApi
 from .conditions import find_condition, merge_conditions
@@ -33,6 +33,7 @@ from .events import Recorder
 from .gather import ledger_record
 from .observed import Settings, is_repeatable
 from .plan import INTENT_REST
+from .registration.connection import Connection
 from .registration.deregistrar import Deregistrar
 from .registration.driver import ClientMetadata, Registration, RegistrationRefused
 from .registration.ledger import SECRET_PREFIX, Record, State, secret_name
