@@ -14,6 +14,7 @@ from .authorization_server_status import (
     replacing,
     server_condition,
     spelt_capabilities,
+    still_known,
 )
 from .cache import Cache
 from .census import Census
@@ -67,6 +68,8 @@ class Reports:
         ]
         if endpoints is not None and (exposed := admin_api_exposed(server, endpoints)) is not None:
             conditions.append(exposure(server, exposed))
+        if (known := still_known(server, endpoints)) is not None:
+            conditions.append(known)
         status: dict[str, Any] = {
             "observedGeneration": server.meta.generation,
             "conditions": merge_conditions(old.get("conditions") or (), conditions, self._wall()),

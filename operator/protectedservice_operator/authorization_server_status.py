@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from . import reasons
-from .authorization_server import AuthorizationServer
+from .authorization_server import AuthorizationServer, Endpoints
 from .conditions import Condition, find_condition
 from .errors import AdministratorMustAct, Outcome, ServerUnavailable
 from .registration.driver import Capabilities
@@ -65,6 +65,16 @@ def exposure(server: AuthorizationServer, exposed: bool) -> Condition:
         "message": text,
         "observedGeneration": server.meta.generation,
     }
+
+
+def still_known(server: AuthorizationServer, endpoints: Endpoints | None) -> Condition | None:
+    """CrossClientIntrospection, as long as it tells of this spec and of the endpoints in use now."""
+    known = find_condition(server.status.get("conditions") or (), reasons.CROSS_CLIENT_INTROSPECTION)
+    if known is None or endpoints != server.published_endpoints:
+        return None
+    if known.get("observedGeneration") != server.meta.generation:
+        return None
+    return {name: value for name, value in known.items() if name != "lastTransitionTime"}
 
 
 def spelt_capabilities(capabilities: Capabilities) -> dict[str, bool]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .cache import Cache, Cached
 from .registration.ledger import ANNOTATION, SECRET_PREFIX, Record
-from .resource import SECRET, Reference
+from .resource import OWNERS, SECRET, Reference
 
 
 class Census:
@@ -14,11 +14,11 @@ class Census:
 
     def __init__(self, cache: Cache, namespace: str) -> None:
         self._cache, self._namespace = cache, namespace
-        # entry -> its resourceVersion, the server that it names, whether there is a client
+        # entry -> its resourceVersion, the server that it names, whether there is a client to be counted
         self._ledger: dict[str, tuple[str, str | None, bool]] = {}
 
     def clients(self, server: Reference) -> int:
-        """How many clients of ours live at this server."""
+        """How many clients of ours live at this server, but for the probe client, which is there for a moment."""
         return sum(self._facts(entry) == (str(server), True) for entry in self._cache.all(SECRET))
 
     def entries(self, server: Reference) -> Iterator[tuple[str, Record]]:
@@ -37,9 +37,13 @@ class Census:
         known = self._ledger.get(entry.name)
         if known is None or known[0] != entry.resource_version:
             record = _record(entry)
-            place, has_client = (None, False) if record is None else (record.server, record.client_id is not None)
+            place, has_client = (None, False) if record is None else (record.server, _counts(record))
             known = self._ledger[entry.name] = (entry.resource_version, place, has_client)
         return known[1:]
+
+
+def _counts(record: Record) -> bool:
+    return record.client_id is not None and record.owner_kind in OWNERS
 
 
 def _record(entry: Cached) -> Record | None:

@@ -29,7 +29,7 @@ from .registration.ledger_entries import LedgerEntries
 from .registration.registrar import Registrar
 from .registration.rotator import Rotator
 from .registration.withdrawals import note_withdrawal
-from .resource import AUTHORIZATION_SERVER, OWNERS, SECRET, Key, Reference
+from .resource import AUTHORIZATION_SERVER, LEDGER_OWNERS, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class Clients:
         kept = record.state is State.RETAINED and has_second(record)  # beside the one that is to stay
         if record.state is not State.DELETING and not kept:
             return None
-        if (kind := OWNERS.get(record.owner_kind)) is None:
+        if (kind := LEDGER_OWNERS.get(record.owner_kind)) is None:
             return None  # of a kind that only a later operator knows
         owner = await self._cluster.get(kind, record.owner_namespace, record.owner_name)
         if owner is not None and owner["metadata"]["uid"] == record.owner_uid:

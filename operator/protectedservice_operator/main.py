@@ -117,6 +117,7 @@ async def assemble(config: Settings, closing: AsyncExitStack) -> Runtime:
         default_server=Reference(*default_server) if default_server else None,
         verification=config.verification,
         deletion_deadline=config.deletion_deadline,
+        cross_client_check=config.cross_client_check,
     )
     events = Recorder(cluster, clock, lambda: dt.datetime.now(dt.UTC), metrics)
     servers = AuthorizationServers(

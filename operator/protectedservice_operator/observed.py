@@ -48,6 +48,7 @@ class Settings:
     default_server: Reference | None = None
     verification: bool = True
     deletion_deadline: float = 24 * 3600.0
+    cross_client_check: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from .orphans import Fate, Orphan, orphans
 from .registration.deregistrar import Deregistrar
 from .registration.ledger import SECRET_PREFIX, Record
 from .registration.ledger_entries import LABELS, LedgerEntries
-from .resource import AUTHORIZATION_SERVER, LABEL_COMPONENT, OWNERS, SECRET, Reference
+from .resource import AUTHORIZATION_SERVER, LABEL_COMPONENT, LEDGER_OWNERS, SECRET, Reference
 
 COLUMNS = ("ENTRY", "CLIENT", "AUTHORIZATION SERVER", "BELONGED TO", "STATE")
 
@@ -76,7 +76,7 @@ class Command:
                     _complain(f"Secret {self.namespace}/{name} poses as a ledger entry and is none: left out")
         owners: set[str] = set()
         for _, record in records:
-            kind = OWNERS.get(record.owner_kind)
+            kind = LEDGER_OWNERS.get(record.owner_kind)
             # Of a kind that this version does not know: unknown is no reason to delete.
             owner = await self.cluster.get(kind, record.owner_namespace, record.owner_name) if kind else None
             if kind is None or (owner is not None and owner["metadata"]["uid"] == record.owner_uid):

@@ -20,6 +20,7 @@ UPSTREAM_ISOLATED: Final = "UpstreamIsolated"  # present while spec.upstream.iso
 # of an AuthorizationServer
 REACHABLE: Final = "Reachable"
 ADMIN_API_EXPOSED: Final = "AdminApiExposed"  # True: put a path filter in front of Hydra's admin port
+CROSS_CLIENT_INTROSPECTION: Final = "CrossClientIntrospection"  # False: see its message; callers would get 401
 
 # All is well: nothing to do.
 REACHABLE_NOW: Final = "Reachable"
@@ -32,6 +33,15 @@ PROVED: Final = "Proved"
 READY_NOW: Final = "Ready"
 SAME_ORIGIN: Final = "SameOrigin"  # introspection and admin API: put a filter in front that passes introspection only
 OTHER_ORIGIN: Final = "OtherOrigin"
+# CrossClientIntrospection
+INTROSPECTED: Final = "Introspected"
+INTROSPECTION_OPEN: Final = "IntrospectionOpen"  # nobody needs a credential to introspect
+AUDIENCE_NOT_NAMED: Final = "AudienceNotNamed"  # Keycloak: callers' clients need the service's client scope
+TOKENS_OF_OTHERS_HIDDEN: Final = "TokensOfOthersHidden"  # let services' clients introspect all tokens at the server
+NO_CLIENT_YET: Final = "NoClientYet"  # looked at when the first service is registered
+NOBODY_REGISTERS: Final = "NobodyRegisters"  # registration.none: compare two clients by hand
+CANNOT_DELETE: Final = "CannotDelete"  # the server deletes no client: compare two clients by hand
+CHECK_INCONCLUSIVE: Final = "CheckInconclusive"  # see the message; an edit of the AuthorizationServer's spec asks again
 SCALED_TO_ZERO: Final = "ScaledToZero"  # a legal rest state; raise workload.replicas to serve again
 VERIFICATION_DISABLED: Final = "VerificationDisabled"  # the operator runs with PROTECTEDSERVICE_VERIFICATION=false
 

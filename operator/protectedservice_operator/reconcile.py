@@ -24,6 +24,7 @@ from .client_checks import ClientChecks
 from .clients import Clients
 from .cluster_api import ClusterApi
 from .conditions import duration_seconds
+from .cross_client_check import CrossClientCheck
 from .errors import Outcome
 from .events import Recorder
 from .gather import Gatherer
@@ -106,6 +107,9 @@ class Reconcile(Passes[ProtectedService, Observed]):
             metrics=metrics,
         )
         self._brought = brought
+        self._cross_client = CrossClientCheck(
+            cluster, cache, servers, entries, events, settings, namespace=namespace, clock=clock, wall=wall
+        )
         parts = Parts(
             cluster,
             cache,
@@ -132,7 +136,9 @@ class Reconcile(Passes[ProtectedService, Observed]):
         Raises errors.Outcome: the pass wrote down why it stopped, and the kind of outcome says when to try again.
         """
         if key.kind == AUTHORIZATION_SERVER.kind:
-            return await self._server_passes.one(key)
+            delay = await self._server_passes.one(key)
+            await self._cross_client.look(key)
+            return delay
         if key.kind == SERVICE_CLIENT.kind:
             return await self._service_clients.reconcile(key)
         if key.kind == LEDGER:

@@ -66,6 +66,8 @@ EVENT: Final = Kind("", "v1", "events", "Event")
 
 # Kinds that own a client, by the name under which the ledger remembers them.
 OWNERS: Final[Mapping[str, Kind]] = {kind.kind: kind for kind in (PROTECTED_SERVICE, SERVICE_CLIENT)}
+# Those and what the operator registers a client of its own for (cross_client_check.py).
+LEDGER_OWNERS: Final[Mapping[str, Kind]] = {**OWNERS, AUTHORIZATION_SERVER.kind: AUTHORIZATION_SERVER}
 # Key.kind of what is no object of the API: a ledger entry whose object is gone, and the sweep over all entries.
 LEDGER: Final = "Ledger"
 SWEEP: Final = "Sweep"

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     verification: bool = True
     """Whether the live 401/200/401 proof is made."""
 
+    cross_client_check: bool = True
+    """Whether it is looked, once at each AuthorizationServer, if one client may introspect another's token: a probe
+    client is registered there for that moment."""
+
     workers: int = Field(default=16, ge=1, le=256)
     """Passes at a time."""
 

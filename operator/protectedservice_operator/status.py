@@ -298,7 +298,7 @@ def _verified_condition(observed: Observed, settings: Settings) -> Told:
             case Verdict.REVOCATION_NOT_PROVED:
                 return "True", reasons.REVOCATION_NOT_PROVED, proof.message
             case Verdict.FAILED:
-                return "False", reasons.VERIFICATION_FAILED, proof.message
+                return "False", reasons.VERIFICATION_FAILED, proof.message + _what_the_server_hides(observed)
             case Verdict.UNREACHABLE:
                 return "Unknown", reasons.PODS_UNREACHABLE, proof.message
     if template is not None and proved_template(observed) == template:
@@ -306,6 +306,15 @@ def _verified_condition(observed: Observed, settings: Settings) -> Told:
         if verified is not None:
             return "True", verified["reason"], verified["message"]
     return "Unknown", reasons.VERIFYING, "the proof of this generation has not ended yet"
+
+
+def _what_the_server_hides(observed: Observed) -> str:
+    """What is known of the AuthorizationServer that may explain a proof that failed."""
+    conditions = observed.server.status.get("conditions") or () if observed.server is not None else ()
+    cross = find_condition(conditions, reasons.CROSS_CLIENT_INTROSPECTION)
+    if cross is None or cross["status"] != "False":
+        return ""
+    return f"; CrossClientIntrospection of AuthorizationServer {observed.reference} is False: {cross['message']}"
 
 
 def _ready_condition(observed: Observed, settings: Settings, told: Mapping[str, Told]) -> Told:

@@ -33,7 +33,7 @@ from .observed import is_repeatable
 from .orphans import Fate, Orphan, orphans
 from .registration.deregistrar import Deregistrar
 from .registration.ledger import SECRET_PREFIX, Record
-from .resource import AUTHORIZATION_SERVER, LEDGER, OWNERS, SECRET, Key, Reference
+from .resource import AUTHORIZATION_SERVER, LEDGER, LEDGER_OWNERS, SECRET, Key, Reference
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class OrphanSweep:
         return found
 
     def _lives(self, record: Record) -> bool:
-        kind = OWNERS.get(record.owner_kind)
+        kind = LEDGER_OWNERS.get(record.owner_kind)
         if kind is None:
             return True  # of a kind that this version does not know: unknown is no reason to delete
         cached = self._cache.get(kind, record.owner_namespace, record.owner_name)
@@ -122,7 +122,7 @@ class OrphanSweep:
 
     async def _exists(self, orphan: Orphan) -> bool:
         record = orphan.record
-        body = await self._cluster.get(OWNERS[record.owner_kind], record.owner_namespace, record.owner_name)
+        body = await self._cluster.get(LEDGER_OWNERS[record.owner_kind], record.owner_namespace, record.owner_name)
         return body is not None and body["metadata"]["uid"] == record.owner_uid
 
     def _may_delete(self, wanted: int, known: int) -> bool:

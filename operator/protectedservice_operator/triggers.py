@@ -7,7 +7,7 @@
 | a child, by controller ownerReference | its ProtectedService or ServiceClient |
 | anything of ours without an owner (pods, a child robbed of its owner), by label | the service of that name |
 | such a Secret | the ServiceClient of that name, too |
-| a ProtectedService or ServiceClient that is gone | its ledger entry too |
+| a ProtectedService, ServiceClient or AuthorizationServer that is gone | its ledger entry too |
 | a ledger Secret | its object; the ledger entry itself when that is gone; its AuthorizationServer if that is going |
 | a namespace | every ProtectedService, ServiceClient and AuthorizationServer in it |
 | anything | what `related` names besides: the services of an AuthorizationServer, the readers of a Secret, and the |
@@ -26,6 +26,7 @@ from .registration.ledger import SECRET_PREFIX, secret_name
 from .resource import (
     AUTHORIZATION_SERVER,
     LEDGER,
+    LEDGER_OWNERS,
     NAMESPACE,
     NETWORK_POLICY,
     OWNERS,
@@ -139,7 +140,7 @@ class Triggers:
     def _left_behind(self, entry: Cached) -> Iterator[Key]:
         """The ledger entry of an object that is gone (its finalizer torn off by hand, say)."""
         here = self._cache.get(entry.kind, entry.namespace, entry.name)
-        if entry.kind in OWNERS.values() and (here is None or here.uid != entry.uid):
+        if entry.kind in LEDGER_OWNERS.values() and (here is None or here.uid != entry.uid):
             name = secret_name(entry.uid)
             if self._cache.get(SECRET, self._operator_namespace, name) is not None:
                 yield Key(LEDGER, self._operator_namespace, name)

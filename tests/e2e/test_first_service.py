@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .conftest import MakeNamespace
-from .product import SMALLEST, UPSTREAM, Product, condition
+from .product import SMALLEST, SYSTEM, UPSTREAM, Product, condition
 
 pytestmark = pytest.mark.cluster
 
@@ -146,3 +146,5 @@ def test_an_update_of_scopes_keeps_the_client_and_serves_the_new_scope(product: 
     url = product.url(orders, "growing") + "/protected"
     assert product.caller.ask("GET", url, token=narrow).status == 403
     assert product.caller.ask("GET", url, token=wide).status == 200
+    wait = "condition=CrossClientIntrospection"  # True: this server tells each client about all tokens
+    product.kubectl.wait("authorizationserver", "default", wait, namespace=SYSTEM, timeout=90)

@@ -11,7 +11,7 @@ from protectedservice_operator.registration.hydra import TAG
 from protectedservice_operator.registration.ledger import State
 from protectedservice_operator.resource import AUTHORIZATION_SERVER, PROTECTED_SERVICE, SECRET, SERVICE_CLIENT
 
-from ..support.fake_authorization_server import Client, Operation
+from ..support.fake_authorization_server import Answer, Client, Operation, Request
 from ..support.fake_hydra import FakeHydra
 from ..support.fake_keycloak import FakeKeycloak
 from ..support.objects import OPERATOR_NAMESPACE, protected_service, service_client
@@ -361,6 +361,31 @@ async def test_a_client_that_came_in_between_is_neither_taken_over_nor_deleted()
     await world.recover()
     assert world.condition("orders", "ClientRegistered", "other") == ("False", "ClientIdTaken")
 
+    world.cluster.remove(PROTECTED_SERVICE, "other", "orders")
+    await world.recover()
+    assert world.server.clients["crm"].client_secret == "crm-secret-1"
+    assert world.cluster.objects(PROTECTED_SERVICE) == []
+
+
+@pytest.mark.parametrize("kind", ["hydra", "keycloak"])
+async def test_a_client_that_came_between_the_look_and_the_registration_is_not_overwritten(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(kind=kind)
+    perform = world.server.perform
+
+    def somebody_is_faster(operation: Operation, client_id: str | None, request: Request) -> Answer:
+        if operation is Operation.REGISTER and "crm" not in world.server.clients:
+            stranger(world, "crm", None)
+        return perform(operation, client_id, request)
+
+    monkeypatch.setattr(world.server, "perform", somebody_is_faster)
+    world.cluster.insert(SECRET, secret("crm", "attackers-secret-1", namespace="other"))
+    world.add(protected_service("orders", "other", client=BROUGHT))
+    await world.settle()
+    assert world.condition("orders", "ClientRegistered", "other") == ("False", "ClientIdTaken")
+
+    await world.recover()
     world.cluster.remove(PROTECTED_SERVICE, "other", "orders")
     await world.recover()
     assert world.server.clients["crm"].client_secret == "crm-secret-1"

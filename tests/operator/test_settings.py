@@ -27,6 +27,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "deletion_deadline": 86_400,
         "rollout_concurrency": 10,
         "verification": True,
+        "cross_client_check": True,
         "workers": 16,
         "probe_interval": 30,
         "verification_interval": 21_600,

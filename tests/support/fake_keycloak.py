@@ -80,6 +80,7 @@ class FakeKeycloak(FakeAuthorizationServer):
         self.realm_clients: dict[str, _Realm] = {}
         self.admin_tokens: dict[str, float] = {}  # with the time of their end
         self.logins = 0
+        self.demands_audience = True  # False: as before 26.6.2
         self.secrets_ever |= {self.user[1], self.service_account[1]}
 
     @property
@@ -123,7 +124,8 @@ class FakeKeycloak(FakeAuthorizationServer):
         if known is not None and known.client_id in self.realm_clients:
             for name in self.realm_clients[known.client_id].default:
                 audiences |= self.client_scopes[name].audiences if name in self.client_scopes else set()
-        if known is None or asker is None or asker.client_id not in audiences:
+        unnamed = asker is None or asker.client_id not in audiences
+        if known is None or (unnamed and self.demands_audience):
             return reply(200, {"active": False})
         facts = {"active": True, "scope": known.scope, "client_id": known.client_id, "exp": int(known.expires_at)}
         return reply(200, facts | {"aud": sorted(audiences)})

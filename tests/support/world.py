@@ -135,7 +135,7 @@ class World:
             server_image="protectedservice/resource-server:test",
             honoured_namespaces=frozenset({OPERATOR_NAMESPACE}),
             default_server=Reference(OPERATOR_NAMESPACE, "default"),
-            **(settings or {}),
+            **{"cross_client_check": False, **(settings or {})},
         )
         self.trusted: list[str | None] = []  # certificates that connections were made with
         self.effects = 0

@@ -6,6 +6,7 @@ reconcile. Drivers raise the operator's own errors, never httpx's:
 - `ServerUnavailable` (errors.py): no trustworthy answer; `uncertain` says whether the request may have taken effect.
 - `RegistrationRefused`: our initial access token, or the administrator's credential, was refused (401, 403).
 - `MetadataRejected`: the server refuses this client's metadata (400 with an OAuth error, RFC 7591 section 3.2.2).
+- `ClientIdTaken`: somebody else's client has the id that was chosen.
 - `RegisteredOtherwise`: the client exists, but not as asked; the error carries it.
 - `AttemptSpent`: the server honours Idempotency-Key and refuses this one, with this metadata.
 - `HandleRefused`: 401 or 403 at a client's own configuration endpoint: gone, or a stale token. The caller asks `probe`.
@@ -20,6 +21,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from .. import reasons
 from ..errors import AdministratorMustAct, UserMustEdit
 
 
@@ -29,6 +31,14 @@ class RegistrationRefused(AdministratorMustAct):
 
 class MetadataRejected(UserMustEdit):
     """The authorization server refused the client's metadata, e.g. an unknown scope."""
+
+
+class ClientIdTaken(UserMustEdit):
+    """There is a client of the id that was chosen, and it does not carry this object's tag. Nothing was changed."""
+
+    def __init__(self, server: str, client_id: str) -> None:
+        text = f"{server}: client {client_id} is there already and not this object's; bring another client id"
+        super().__init__(reasons.CLIENT_ID_TAKEN, text)
 
 
 class RegisteredOtherwise(MetadataRejected):
@@ -164,8 +174,8 @@ class Driver(Protocol):
         self, metadata: ClientMetadata, attempt: str, chosen: Registration | None = None
     ) -> Registration:
         """Make the client. `attempt` is sent as `Idempotency-Key`: the same attempt gives the same client where the
-        server honours it. With the capability `caller_chosen_id`, `chosen` is its id and secret: whatever there is by
-        that id becomes that client. Deadline 10 s a call.
+        server honours it. With the capability `caller_chosen_id`, `chosen` is its id and secret: a client of that id
+        that carries this object's tag becomes that client, anybody else's raises ClientIdTaken. Deadline 10 s a call.
         """
 
     async def read(self, registration: Registration, metadata: ClientMetadata) -> Reading:

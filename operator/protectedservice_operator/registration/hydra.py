@@ -1,8 +1,10 @@
 """Ory Hydra by its admin API: the driver for servers that take the client's id and secret from us.
 
-A registration is an upsert: POST, and where the id is there already (409), PUT. So an interrupted one is simply
-repeated, and there is exactly one client, always. What was seen at Hydra 2.3: PUT replaces everything, the metadata
-included, and keeps the secret unless one is sent; a client may only authenticate as it is registered.
+A registration is an upsert: POST, and where the id is there already (409) with this object's tag, PUT. So an
+interrupted one is simply repeated, there is exactly one client, always, and nobody else's is overwritten.
+
+What was seen at Hydra 2.3: PUT replaces everything, the metadata included, and keeps the secret unless one is sent; a
+client may only authenticate as it is registered.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from urllib.parse import quote
 
 from .. import reasons
 from ..authorization_server import Endpoints
-from ..errors import AdministratorMustAct, Outcome
+from ..errors import AdministratorMustAct, Outcome, ServerUnavailable
 from .credential import Credential
 from .driver import (
     Capabilities,
     ClientGone,
+    ClientIdTaken,
     ClientMetadata,
     FoundClient,
     MetadataRejected,
@@ -25,6 +28,7 @@ from .driver import (
     Registration,
     RegistrationRefused,
 )
+from .names import same_owner
 from .oauth import OAuthError, oauth_error
 from .remote import Answer, Remote
 
@@ -71,9 +75,10 @@ class HydraAdmin:
     async def register(
         self, metadata: ClientMetadata, attempt: str, chosen: Registration | None = None
     ) -> Registration:
-        """Make the client `chosen`, or make whatever has its id that client. Repeatable.
+        """Make the client `chosen`, or make what an earlier attempt of this object's made that client. Repeatable.
 
         Raises:
+            ClientIdTaken: somebody else's client has the id; it is as it was.
             RegistrationRefused, MetadataRejected: nothing was changed.
             ServerUnavailable, AdministratorMustAct: as everywhere.
             ValueError: nothing was chosen, which the registrar does for every driver with caller_chosen_id.
@@ -82,6 +87,14 @@ class HydraAdmin:
             raise ValueError("Hydra's clients have ids that the operator chooses")
         answer = await self._ask("register", "POST", self._clients, _body(metadata, chosen))
         if answer.status == 409:
+            found = await self.find(chosen.client_id)
+            if found is None:
+                raise ServerUnavailable(
+                    reasons.UNREACHABLE,
+                    f"{self._remote.name}: client {chosen.client_id} was there and is gone; tried again by itself",
+                )
+            if not same_owner(found.tag, metadata.tag):
+                raise ClientIdTaken(self._remote.name, chosen.client_id)
             answer = await self._ask("register", "PUT", self._client(chosen), _body(metadata, chosen))
         if answer.status >= 400:
             raise self._refusal("register", answer, chosen)

@@ -28,6 +28,7 @@ from .credential import Credential
 from .driver import (
     Capabilities,
     ClientGone,
+    ClientIdTaken,
     ClientMetadata,
     FoundClient,
     MetadataRejected,
@@ -36,6 +37,7 @@ from .driver import (
     RegistrationRefused,
 )
 from .hydra import TAG
+from .names import same_owner
 from .oauth import OAuthError, basic, bearer, is_bearer_token, oauth_error
 from .remote import Answer, Remote
 
@@ -95,9 +97,10 @@ class KeycloakAdmin:
     async def register(
         self, metadata: ClientMetadata, attempt: str, chosen: Registration | None = None
     ) -> Registration:
-        """Make the client `chosen`, or make whatever has its id that client. Repeatable.
+        """Make the client `chosen`, or make what an earlier attempt of this object's made that client. Repeatable.
 
         Raises:
+            ClientIdTaken: somebody else's client has the id; it is as it was.
             RegistrationRefused, MetadataRejected: nothing was changed.
             AdministratorMustAct: the realm lacks a client scope (ClientScopeMissing), or there is no such realm.
             ServerUnavailable: as everywhere.
@@ -113,6 +116,8 @@ class KeycloakAdmin:
         }
         answer = await self._ask("register", "POST", f"{self._realm}/clients", body)
         if answer.status == 409 and (found := await self._find(chosen.client_id)) is not None:
+            if not same_owner(_tag(found), metadata.tag):
+                raise ClientIdTaken(self._remote.name, chosen.client_id)
             await self._replace("register", found, metadata, chosen, scopes)
         elif answer.status >= 400:
             raise self._refusal("register", answer, chosen)
@@ -155,10 +160,7 @@ class KeycloakAdmin:
         found = await self._find(client_id)
         if found is None:
             return None
-        attributes = found.get("attributes")
-        tag = attributes.get(TAG) if isinstance(attributes, dict) else None
-        other_uses = tuple(name for name in _OTHER_USES if found.get(name))
-        return FoundClient(tag if isinstance(tag, str) else None, other_uses)
+        return FoundClient(_tag(found), tuple(name for name in _OTHER_USES if found.get(name)))
 
     # --- the client --------------------------------------------------------------------------------------------------
 
@@ -391,6 +393,12 @@ def _body(metadata: ClientMetadata, client: Registration) -> dict[str, Any]:
         "webOrigins": [],
         "attributes": {TAG: metadata.tag},
     }
+
+
+def _tag(client: Mapping[str, Any]) -> str | None:
+    attributes = client.get("attributes")
+    tag = attributes.get(TAG) if isinstance(attributes, dict) else None
+    return tag if isinstance(tag, str) else None
 
 
 def scope_name(client_id: str) -> str:

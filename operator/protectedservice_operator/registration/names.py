@@ -38,6 +38,14 @@ def owner_uid(client_tag: str | None) -> str | None:
     return owner.uid if owner is not None else None
 
 
+def same_owner(client_tag: str | None, own_tag: str) -> bool:
+    """Whether a client that carries `client_tag` is one of the object whose clients carry `own_tag`: unknown is no."""
+    if not own_tag or client_tag is None:
+        return False
+    uid = owner_uid(own_tag)
+    return client_tag == own_tag or (uid is not None and owner_uid(client_tag) == uid)
+
+
 def client_id(uid: str, attempt8: str) -> str:
     """The id of a client where the server lets us choose it, from what the ledger alone knows."""
     return f"psvc-{uid}-{attempt8}"

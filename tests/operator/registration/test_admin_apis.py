@@ -15,6 +15,7 @@ from protectedservice_operator.errors import AdministratorMustAct, Outcome, Serv
 from protectedservice_operator.registration.credential import Credential
 from protectedservice_operator.registration.driver import (
     ClientGone,
+    ClientIdTaken,
     ClientMetadata,
     Driver,
     MetadataRejected,
@@ -32,7 +33,7 @@ from .clock import FakeClock
 from .told import assert_untold, log_of, told
 
 METADATA = ClientMetadata(
-    "Orders [c/ns/orders/uid/0a1b2c3d]", ("read",), ("https://orders.example",), tag="c/ns/orders"
+    "Orders [c/ns/orders/uid/0a1b2c3d]", ("read",), ("https://orders.example",), tag="c/ns/orders/uid/0a1b2c3d"
 )
 CHOSEN = Registration("psvc-uid-0a1b2c3d", "the client's secret")
 TEXT = {"content-type": "text/html"}
@@ -84,6 +85,29 @@ async def test_a_repeated_registration_makes_one_client_and_gives_it_the_last_me
     assert case.server.created_total == 1
     assert case.server.clients[CHOSEN.client_id].scopes == {"write"}
     assert case.server.clients[CHOSEN.client_id].client_secret == CHOSEN.client_secret
+
+
+async def test_what_another_attempt_of_the_same_object_made_is_taken_over(case: Case) -> None:
+    await case.driver.register(METADATA, "attempt", CHOSEN)
+    later = replace(METADATA, scopes=("write",), tag="c/ns/orders/uid/ffffffff")
+    await case.driver.register(later, "later", replace(CHOSEN, client_secret="another secret"))
+
+    assert case.server.created_total == 1
+    assert case.server.clients[CHOSEN.client_id].client_secret == "another secret"
+
+
+@pytest.mark.parametrize("tag", ["", "c/ns/orders/another-uid/0a1b2c3d"])
+async def test_a_client_of_the_same_id_that_is_somebody_elses_is_not_overwritten(case: Case, tag: str) -> None:
+    theirs = replace(CHOSEN, client_secret="their secret")
+    await case.driver.register(replace(METADATA, tag=tag), "theirs", theirs)
+    with pytest.raises(ClientIdTaken) as taken:
+        await case.driver.register(replace(METADATA, scopes=("write",)), "ours", CHOSEN)
+
+    assert taken.value.reason == reasons.CLIENT_ID_TAKEN
+    assert case.server.clients[CHOSEN.client_id].client_secret == "their secret"
+    assert case.server.clients[CHOSEN.client_id].scopes == {"read"}
+    assert case.server.created_total == 1
+    assert_untold(("another-uid", "their secret", CHOSEN.client_secret), told(taken.value))
 
 
 async def test_an_update_puts_the_secret_right_too(case: Case) -> None:
@@ -200,7 +224,7 @@ async def test_hydra_s_client_carries_its_tag_and_its_audiences() -> None:
     await remote.aclose()
     metadata = server.clients[CHOSEN.client_id].metadata
 
-    assert metadata["metadata"] == {"protectedservice.dev/tag": "c/ns/orders"}
+    assert metadata["metadata"] == {"protectedservice.dev/tag": METADATA.tag}
     assert metadata["audience"] == ["https://orders.example", "urn:stock"]
     assert metadata["grant_types"] == ["client_credentials"]
 
