@@ -1,10 +1,11 @@
-// oidc-provider with its data in a Map that forgets nothing. Environment: PORT, MODULES (where node_modules is),
-// INITIAL_ACCESS_TOKEN.
+// oidc-provider with its data in a Map that forgets nothing. Environment: HOST (the address to listen on, and to be
+// called by), PORT, MODULES (where node_modules is), INITIAL_ACCESS_TOKEN.
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
 const require = createRequire(`${process.env.MODULES}/package.json`);
 const { default: Provider } = await import(pathToFileURL(require.resolve('oidc-provider')));
+const host = process.env.HOST;
 const port = Number(process.env.PORT);
 const store = new Map();
 
@@ -21,7 +22,7 @@ class Adapter {
   async revokeByGrantId() {}
 }
 
-const provider = new Provider(`http://127.0.0.1:${port}`, {
+const provider = new Provider(`http://${host}:${port}`, {
   adapter: Adapter,
   scopes: ['read', 'write'],
   clientDefaults: { grant_types: ['client_credentials'], response_types: [], redirect_uris: [] },
@@ -41,4 +42,4 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   },
 });
 provider.on('server_error', (ctx, error) => console.error('server_error', error));
-provider.listen(port, '127.0.0.1');
+provider.listen(port, host);

@@ -35,12 +35,13 @@ def fetch() -> Path:
 
 
 class OidcProviderProcess(Process):
-    """See the module."""
+    """See the module. `host` is the address that it listens on, and is called by."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         port = free_port()
-        self.issuer, self.initial_access_token = f"http://127.0.0.1:{port}", secrets.token_urlsafe(24)
+        self.issuer, self.initial_access_token = f"http://{host}:{port}", secrets.token_urlsafe(24)
         environment = {
+            "HOST": host,
             "PORT": str(port),
             "MODULES": str(fetch()),
             "INITIAL_ACCESS_TOKEN": self.initial_access_token,
