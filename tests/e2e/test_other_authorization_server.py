@@ -42,7 +42,7 @@ def server(product: Product, provider: OidcProviderProcess) -> Iterator[str]:
     """Name of an AuthorizationServer that stands for it."""
     name = f"oidc-{secrets.token_hex(3)}"
     metadata, token = {"name": name, "namespace": SYSTEM}, provider.initial_access_token
-    product.seen["the initial access token of oidc-provider"] = token
+    product.seen[token] = "the initial access token of oidc-provider"
     product.kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": token}})
     product.kubectl.apply(
         {
@@ -86,7 +86,7 @@ def test_a_service_is_protected_proved_changed_and_deleted_with_another_authoriz
     assert (verified["status"], verified["reason"]) == ("True", "Proved")  # the revocation, too
     credentials = product.credentials(namespace)
     token = asked("/token", grant_type="client_credentials", scope="read").json()["access_token"]
-    product.seen["a token of oidc-provider"] = token
+    product.seen[token] = "a token of oidc-provider"
     url = product.url(namespace) + "/protected"
     assert product.caller.ask("GET", url).status == 401
     assert product.caller.ask("GET", url, token=token).status == 200
@@ -98,7 +98,7 @@ def test_a_service_is_protected_proved_changed_and_deleted_with_another_authoriz
     product.ready(namespace)
     assert product.credentials(namespace) == credentials
     token = asked("/token", grant_type="client_credentials", scope="write").json()["access_token"]
-    product.seen["another token of oidc-provider"] = token
+    product.seen[token] = "another token of oidc-provider"
     assert product.caller.ask("GET", url, token=token, until=200, patience=30).status == 200
 
     product.kubectl.delete("protectedservice", "orders", namespace=namespace)
