@@ -14,11 +14,12 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import httpx
 
+from .appointment import Appointment, cancel_all
 from .isolation import Finding, Target, Trial
 from .proof import Pod
 from .registration.remote import USER_AGENT
@@ -54,11 +55,8 @@ class Subject:
 
 
 @dataclass
-class _Record:
+class _Record(Appointment):
     trial: Trial | None = None
-    due: float = 0.0
-    failures: int = 0
-    task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 async def connect(ip: str, port: int) -> None:
@@ -95,22 +93,19 @@ class Trials:
 
     async def aclose(self) -> None:
         """Cancel what runs and close the connections."""
-        tasks = [record.task for record in self._records.values() if record.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(self._records.values())
         await self._client.aclose()
 
     def recognise(self, uid: str, trial: Trial) -> None:
         """Believe what status says of a trial before this process; the next falls due within one interval."""
         if uid not in self._records:
-            self._records[uid] = _Record(trial, self._clock() + self._interval * self._jitter())
+            self._records[uid] = _Record(trial, due=self._clock() + self._interval * self._jitter())
 
     def forget(self, uid: str) -> None:
         """The service is gone, or its upstream is not to be isolated any more."""
         record = self._records.pop(uid, None)
-        if record is not None and record.task is not None:
-            record.task.cancel()
+        if record is not None:
+            record.cancel()
 
     def trial(self, uid: str) -> Trial | None:
         """The last one."""
@@ -126,12 +121,9 @@ class Trials:
         return record.task is None and (changed or self._clock() >= record.due)
 
     def next_due(self, uid: str) -> float | None:
-        """Seconds until the next one falls due; None where no clock is waited for (see `Verifier.next_due`)."""
+        """Seconds until the next one falls due; None where no clock is waited for."""
         record = self._records.get(uid)
-        if record is None or record.task is not None:
-            return None
-        remaining = record.due - self._clock()
-        return remaining if remaining > 0 else None
+        return record.next_due(self._clock()) if record is not None else None
 
     def start(self, subject: Subject) -> None:
         """Begin a trial, unless one is under way; the service's key is woken when it ends."""
@@ -151,12 +143,9 @@ class Trials:
         finally:
             record.task = None
         if finding is Finding.REFUSED:
-            record.failures = 0
-            record.due = self._clock() + self._interval * (0.9 + 0.2 * self._jitter())
+            record.succeeded(self._clock(), self._interval, self._jitter())
         else:
-            delay = min(FIRST_RETRY * 2.0**record.failures, LONGEST_RETRY)
-            record.failures = min(record.failures + 1, 16)
-            record.due = self._clock() + delay * (0.8 + 0.4 * self._jitter())
+            record.failed(self._clock(), FIRST_RETRY, LONGEST_RETRY, self._jitter())
             if finding is Finding.ACCEPTED and record.failures < GRACE:
                 finding, message = Finding.NOTHING, f"{message}; tried again in a moment"
         record.trial = Trial(subject.policy, finding, message)

@@ -14,11 +14,12 @@ import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx
 
+from .appointment import Appointment, cancel_all
 from .errors import Outcome, foreign_text
 from .pod_certificate import Unusable
 from .proof import Check, Pod, Proof, Verdict, duration
@@ -60,14 +61,11 @@ class Subject:
 
 
 @dataclass
-class _Record:
+class _Record(Appointment):
     """What is known about one service."""
 
     proof: Proof | None = None
     proved_pods: frozenset[str] = frozenset()
-    due: float = 0.0
-    failures: int = 0
-    task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Verifier:
@@ -106,10 +104,7 @@ class Verifier:
 
     async def aclose(self) -> None:
         """Cancel what runs and close the connections."""
-        tasks = [record.task for record in self._records.values() if record.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(self._records.values())
         await self._client.aclose()
 
     def recognise(self, uid: str, pods: Collection[str]) -> None:
@@ -121,8 +116,8 @@ class Verifier:
     def forget(self, uid: str) -> None:
         """The service is gone."""
         record = self._records.pop(uid, None)
-        if record is not None and record.task is not None:
-            record.task.cancel()
+        if record is not None:
+            record.cancel()
 
     def proof(self, uid: str) -> Proof | None:
         """The last proof of this process."""
@@ -144,16 +139,9 @@ class Verifier:
         return record.failures == 0 and any(pod.ready and pod.name not in record.proved_pods for pod in pods)
 
     def next_due(self, uid: str) -> float | None:
-        """Seconds until the next proof falls due.
-
-        None where no clock is waited for: one is under way and will wake its service, or one is overdue and something
-        else is in its way, whose change will.
-        """
+        """Seconds until the next proof falls due; None where no clock is waited for."""
         record = self._records.get(uid)
-        if record is None or record.task is not None:
-            return None
-        remaining = record.due - self._clock()
-        return remaining if remaining > 0 else None
+        return record.next_due(self._clock()) if record is not None else None
 
     def start(self, subject: Subject) -> None:
         """Begin a proof, unless one is under way; the service's key is woken when it ends."""
@@ -185,12 +173,10 @@ class Verifier:
                 await client.aclose()
         record.proof = proof
         if proof.verdict in (Verdict.PROVED, Verdict.REVOCATION_NOT_PROVED):
-            record.failures, record.proved_pods = 0, frozenset(pod.name for pod in pods)
-            record.due = self._clock() + self._interval * (0.9 + 0.2 * self._jitter())
+            record.proved_pods = frozenset(pod.name for pod in pods)
+            record.succeeded(self._clock(), self._interval, self._jitter())
         else:
-            delay = min(FIRST_RETRY * 2.0**record.failures, LONGEST_RETRY)
-            record.failures = min(record.failures + 1, 16)
-            record.due = self._clock() + delay * (0.8 + 0.4 * self._jitter())
+            record.failed(self._clock(), FIRST_RETRY, LONGEST_RETRY, self._jitter())
         logger.info("Verified %s: %s: %s", subject.key, proof.verdict.value, proof.message)
         self._wake(subject.key)
 

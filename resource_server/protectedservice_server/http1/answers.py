@@ -13,7 +13,7 @@ from typing import Final
 import httptools
 import msgspec
 
-from .heads import form, pick
+from .heads import KEEP_ALIVE, LINE_END, form, pick
 
 LARGEST: Final = 16 * 1024
 """Bytes of an answer that takes the short way. Larger ones seldom come in one piece."""
@@ -45,9 +45,7 @@ HOP_BY_HOP: Final = frozenset(
 # Where one of them stands, an answer has more to it than a length. llhttp heeds `Proxy-Connection` as `Connection`.
 _UNUSUAL: Final = frozenset({b"transfer-encoding", b"upgrade", b"trailer", b"proxy-connection"})
 
-_LINE_END: Final = b"\r\n"
 _VERSION: Final = b"HTTP/1.1 "
-_KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 
 
 class AnswerLayout:
@@ -61,7 +59,7 @@ class AnswerLayout:
         self.length = names.index(b"content-length") if b"content-length" in names else -1
         self.dated = b"date" in names
         self.plain = self.length >= 0 and len(set(names)) == len(names) and _UNUSUAL.isdisjoint(names)
-        self.form = _LINE_END + form(received) + _LINE_END if self.plain else b""
+        self.form = LINE_END + form(received) + LINE_END if self.plain else b""
         """The header lines as they are usually written, between the line ends around them; `%` it with the values."""
         passing = [at for at, name in enumerate(names) if name not in HOP_BY_HOP]
         self.pick = pick(passing)
@@ -138,7 +136,7 @@ class WholeAnswers:
             or not layout.plain
             or len(reasons) != 1
             or len(bodies) > 1
-            or (layout.connection >= 0 and values[layout.connection] not in _KEEP_ALIVE)
+            or (layout.connection >= 0 and values[layout.connection] not in KEEP_ALIVE)
         ):
             self._other()
             return None

@@ -27,10 +27,10 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect",
 # Others can have a body, and mostly have; to look at their heads twice would cost more than it saves.
 _BODILESS: Final = frozenset(b"GHDO")  # GET, HEAD, DELETE, OPTIONS
 
-_LINE_END: Final = b"\r\n"
+LINE_END: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 _VERSION: Final = b" HTTP/1.1\r\n"
-_KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
+KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 _ITS_HOPS: Final = frozenset({b"keep-alive"})
 
 METHODS: Final = {name.encode("ascii"): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
@@ -68,7 +68,7 @@ class Layout:
         """Where each `Authorization` stands."""
         self.plain = self.host >= 0 and len(set(names)) == len(names) <= _MOST and _FRAMING.isdisjoint(names)
         """Whether there is one `Host`, nothing twice, and nothing that says where the request ends."""
-        self.form = form(received) + _LINE_END if self.plain else b""
+        self.form = form(received) + LINE_END if self.plain else b""
         """What follows the request's line where header lines are written as usual; `%` it with the values."""
 
 
@@ -134,7 +134,7 @@ class WholeHeads:
             or self._awaited
             or targets
             or not layout.plain
-            or (layout.connection >= 0 and values[layout.connection] not in _KEEP_ALIVE)
+            or (layout.connection >= 0 and values[layout.connection] not in KEEP_ALIVE)
             or method not in METHODS
         ):
             self._fresh()
