@@ -155,7 +155,7 @@ class Service:
     async def _ask(self, exchange: Exchange, way: _Way, requirement: Requirement, token: str) -> None:
         try:
             verdict = await self._verifier.verify(token, requirement)
-            exchange.on_left = None
+            exchange.decided()
             answer = self._settle(exchange, way, requirement, verdict)
             if answer is not None:
                 exchange.answer(answer)

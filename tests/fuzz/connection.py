@@ -191,6 +191,7 @@ class Reading:
         assert b"500" not in self.statuses, "the server failed"
         connection.connection_lost(None)
         assert server.open == 0
+        assert server.backlog.bytes == 0, "something is counted for a connection that has ended"
 
 
 def check(data: bytes) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from protectedservice_server.bearer import Answer, Header
 from protectedservice_server.certificate import CertificateError, ServiceCertificate
+from protectedservice_server.http1.backlog import Backlog
 from protectedservice_server.http1.connection import ServerConnection
 from protectedservice_server.http1.exchange import Exchange
 from protectedservice_server.http1.heads import WholeHeads
@@ -90,6 +91,7 @@ class Front:
         self.handler = self.exchanges.append
         self.wire = Wire()
         self.heads = WholeHeads()
+        self.backlog = Backlog(self.limits.backlog_bytes, self.limits.backlog_share)
         self.connection = ServerConnection(self)  # type: ignore[arg-type]
         self.connection.connection_made(self.wire)
 

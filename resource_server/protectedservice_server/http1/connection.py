@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 from ..bearer import Answer, Header, error
+from .backlog import Backlog
 from .exchange import Exchange
 from .framing import Refused
 from .heads import WholeHeads
@@ -19,6 +20,7 @@ Handler = Callable[[Exchange], Answer | None]
 """Called with each request; the answer where it is known at once, None where it is given by the exchange's methods."""
 
 _BUSY: Final = error(503, "overloaded", "Too many connections are open", (b"retry-after", b"1"))
+_OVERLOADED: Final = error(503, "overloaded", "Too much waits to be decided", (b"retry-after", b"1"))
 _STALLED: Final = error(408, "request_timeout", "The request stopped coming")
 
 
@@ -26,6 +28,7 @@ class Host(Protocol):
     """What a connection needs of its server."""
 
     limits: Limits
+    backlog: Backlog
     ticker: Ticker
     handler: Handler
     heads: WholeHeads
@@ -56,6 +59,7 @@ class ServerConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._takes = True  # whether what comes may be read now
         self._held = b""  # came while it might not
+        self._counted = 0  # bytes that the backlog counts for this connection
         self.parsing = False
         """Whether something is being read: what is answered now is answered within its own request."""
         self._ready = True  # whether a head is awaited of which nothing has come
@@ -115,6 +119,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.host.closed(self)
         self._leave()
+        self._drop()
 
     def eof_received(self) -> bool:
         return False  # a caller that sends no more counts as gone: there is no other sign of it
@@ -169,6 +174,7 @@ class ServerConnection(asyncio.Protocol):
         """Keep what may not be parsed yet, and take no more."""
         self._held += data
         self._read(False)
+        self._count()
 
     def pause_writing(self) -> None:
         self._unread_since = self.ticker.now
@@ -215,6 +221,39 @@ class ServerConnection(asyncio.Protocol):
             self._linger()  # the parser is of no use any more
         finally:
             self.parsing = False
+        exchange = self._exchange
+        if self._counted or self._held or reader.kept or (exchange is not None and exchange.on_left is not None):
+            self._count()
+
+    # What is kept before anybody has let the request in.
+
+    def _count(self) -> None:
+        """Tell the backlog what is kept; where there is no room for it, this connection ends.
+
+        The body of a request that somebody takes is no part of it: its caller has been let in.
+        """
+        exchange, kept = self._exchange, 0
+        if self._reader is not None:
+            kept = self._reader.kept
+        if exchange is None or exchange.receiver is None or exchange.received:
+            kept += len(self._held)
+        if exchange is not None and exchange.on_left is not None:
+            kept += exchange.size
+        if self.host.backlog.changes(self._counted, kept):
+            self._counted = kept
+        else:
+            self._end_with(_OVERLOADED)
+
+    def _drop(self) -> None:
+        """Keep nothing any more."""
+        self._held, self._reader = b"", None
+        self.host.backlog.changes(self._counted, 0)
+        self._counted = 0
+
+    def decided(self) -> None:
+        """It is known what becomes of the request: nothing of it is kept for somebody unknown."""
+        if self._counted:
+            self._count()
 
     # The reader's calls.
 
@@ -259,6 +298,8 @@ class ServerConnection(asyncio.Protocol):
         self._takes = self._ready = False
         if exchange.receiver is not None:
             exchange.receiver.request_ended(trailers)
+        elif exchange.on_left is not None and not self.parsing:
+            self._count()
 
     # The exchange's calls.
 
@@ -284,6 +325,7 @@ class ServerConnection(asyncio.Protocol):
             return
         held, self._held = self._held, b""
         if held:
+            self._count()
             self.data_received(held)
         if self._takes and not self._held and self._unread_since is None:
             self._read(True)
@@ -329,6 +371,8 @@ class ServerConnection(asyncio.Protocol):
         self._since = self.ticker.now
         self._takes = True
         self._ready = not self._lingering and self._unread_since is None
+        if self._counted:
+            self._count()
         # An answer that began before the drain has promised to keep the connection; it may be closed all the same.
         if self.host.draining or not exchange.keep_alive:
             self._linger()
@@ -336,17 +380,21 @@ class ServerConnection(asyncio.Protocol):
     # Refusing, ending.
 
     def _refuse(self, refusal: Refused) -> None:
-        """Answer what is no valid request. After an answer has begun only the end is left: two answers would mix."""
+        """Answer what is no valid request."""
+        self.host.refused()
+        self._end_with(error(refusal.status, refusal.code, refusal.why))
+
+    def _end_with(self, answer: Answer) -> None:
+        """A last answer. After another one has begun only the end is left: two answers would mix."""
         exchange = self._exchange
         begun = exchange is not None and exchange.started
-        self.host.refused()
         if exchange is not None and exchange.ended:
             self._linger()
         elif begun:
             self.cut()
         else:
             self._leave()
-            self._last_answer(error(refusal.status, refusal.code, refusal.why))
+            self._last_answer(answer)
 
     def _leave(self) -> None:
         """Tell whoever works for this caller that it is not there any more."""
@@ -374,7 +422,8 @@ class ServerConnection(asyncio.Protocol):
         if self._lingering:
             return
         self._lingering, self._ready = True, False
-        self._since, self._held, self._unwanted = self.ticker.now, b"", 0
+        self._since, self._unwanted = self.ticker.now, 0
+        self._drop()
         self._read(True)
         if self._transport.is_closing():
             return

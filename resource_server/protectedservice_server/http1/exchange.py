@@ -107,6 +107,16 @@ class Exchange:
         """Whether it came by TLS."""
         return self._connection.secure
 
+    @property
+    def size(self) -> int:
+        """Bytes that are kept of its head."""
+        return len(self.target) + self.layout.size + sum(map(len, self.values))
+
+    def decided(self) -> None:
+        """Whoever was asked has said what becomes of it: `on_left` is of no use any more."""
+        self.on_left = None
+        self._connection.decided()
+
     def answer(self, answer: Answer) -> None:
         """The whole answer. Whoever waits for `100 Continue` may send its body now or not, so that connection ends."""
         if self.ended or self.left:

@@ -35,6 +35,11 @@ class Limits:
     """Of a body that nobody wants (its request was refused): read and dropped, to keep the connection."""
     linger_bytes: int = 1024 * 1024
     """Of what is dropped behind a last answer; who sends more than a request's rest is cut off."""
+    backlog_bytes: int = 32 * 1024 * 1024
+    """Of requests that nobody has let in yet, of all connections together: beginnings of heads, heads whose token is
+    being asked about, and what came behind them. Beyond it 503. An eighth of the 256 MiB that a pod has by default."""
+    backlog_share: int = 8 * 1024
+    """What each connection may keep even so: a small request is not refused for what others keep."""
     linger_seconds: float = 2.0
     """How long a caller has to read a last answer, while what it still sends is dropped (RFC 9112 section 9.6)."""
 

@@ -49,6 +49,11 @@ class Reader:
         """Whether a head or a trailer section has begun whose end has not come."""
         return self._cutter.partial
 
+    @property
+    def kept(self) -> int:
+        """Bytes of a head or a trailer section whose end has not come."""
+        return self._head_bytes
+
     def feed(self, data: bytes, start: int) -> int:
         """Read one piece of `data`: from `start` to the returned end. What follows a request is another piece.
 
@@ -81,7 +86,7 @@ class Reader:
             line = line.lstrip(b"\r\n")  # empty lines before it are passed over (RFC 9112 section 2.2)
         end = line.find(b"\r\n")
         if end < 0:
-            self._line = line
+            self._line = line[-len(_VERSIONS[0]) - 1 :]  # what the version is looked for in; llhttp keeps the rest
             return
         self._line, self._line_seen = b"", True
         if line[end - 9 : end] not in _VERSIONS:
@@ -109,13 +114,13 @@ class Reader:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self._headers) == self._limits.headers:
+            raise _too_large()  # at once: a head of many short lines takes twenty times its bytes
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         received, url = self._headers, self._url
         self._headers, self._url = [], b""
-        if len(received) > self._limits.headers:
-            raise _too_large()
         layout = layout_of(tuple([name for name, _ in received]))
         values = tuple([value for _, value in received])
         exchange = Exchange(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from .backlog import Backlog
 from .connection import Handler, ServerConnection
 from .heads import WholeHeads
 from .limits import Limits
@@ -34,6 +35,7 @@ class HttpServer:
         self.handler = handler
         self.limits = limits if limits is not None else Limits()
         self.ticker = ticker
+        self.backlog = Backlog(self.limits.backlog_bytes, self.limits.backlog_share)
         self.heads = WholeHeads()
         self.draining = False
         self.secure = tls is not None
