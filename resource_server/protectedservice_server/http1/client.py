@@ -127,6 +127,7 @@ class ClientConnection(asyncio.Protocol):
         """Whether the whole request has been written: an answer that ends earlier leaves the connection unfit."""
         self._heard = False
         self._broken = False
+        self._told_end = False  # the other side has said that nothing more comes; over TLS, by close_notify
         self._reading = True
 
     def _reset(self) -> None:
@@ -196,11 +197,16 @@ class ClientConnection(asyncio.Protocol):
         self._owner.lost(self)
         if self._call is None:
             return
-        if exc is None and (self._tunnel or (self._to_the_end and self._in_body)):
+        if exc is None and (self._tunnel or (self._to_the_end and self._in_body and self._told_end)):
             self._whole, self._keep = True, False
             self._done()
         else:
             self.fail(Failure.CONNECTION)
+
+    def eof_received(self) -> bool:
+        # Not called for the end of TCP below TLS, which anybody on the way can make (RFC 9112 section 9.8).
+        self._told_end = True
+        return False
 
     def data_received(self, data: bytes) -> None:
         call = self._call

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
@@ -15,6 +17,8 @@ from .limits import Limits
 from .messages import whole
 from .reader import Reader
 from .ticker import Ticker
+
+_AT_ONCE: Final = struct.pack("ii", 1, 0)  # linger, for 0 s: what is unsent is dropped, and the end is a reset
 
 Handler = Callable[[Exchange], Answer | None]
 """Called with each request; the answer where it is known at once, None where it is given by the exchange's methods."""
@@ -108,6 +112,13 @@ class ServerConnection(asyncio.Protocol):
     def cut(self) -> None:
         """End it now, and with it whatever is under way."""
         self._transport.abort()
+
+    def reset(self) -> None:
+        """As `cut`, by TCP's reset: an ordinary end would be that of an answer without a length."""
+        place = self._transport.get_extra_info("socket")
+        if place is not None:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.cut()
 
     # The transport's calls.
 

@@ -208,7 +208,10 @@ class Exchange:
     def fail(self) -> None:
         """The answer broke off: cut the connection, so that the caller sees that something is missing."""
         self.ended = True
-        self._connection.cut()
+        if self.http10:
+            self._connection.reset()
+        else:
+            self._connection.cut()
 
     def switch(self, headers: Sequence[Header]) -> None:
         """101: from here on bytes pass both ways, until one side ends (RFC 9110 section 7.8)."""
