@@ -463,7 +463,7 @@ class ServerConnection(asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._since = unsent, now
-        # What lies below TLS cannot be seen; asyncio bounds its closing (see HttpServer.start).
+        # What lies below TLS cannot be seen; uvloop bounds its closing (see Handshakes).
         patience = self.limits.stall_seconds if unsent or self.secure else self.limits.linger_seconds
         if now - self._since > patience:
             self.cut()

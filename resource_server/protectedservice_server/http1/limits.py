@@ -21,6 +21,8 @@ class Limits:
     headers: int = 100
     head_bytes: int = 64 * 1024
     """Request line and headers; trailers too. A token of 16 KiB, cookies and a long path fit."""
+    handshake_seconds: float = 10.0
+    """From connecting to the end of TLS's handshake, which takes two turns and two or three packets."""
     head_seconds: float = 20.0
     """From the first byte of a head to its last (then 408), and from connecting to that first byte."""
     idle_seconds: float = 75.0

@@ -11,6 +11,7 @@ from typing import Final
 
 from .backlog import Backlog
 from .connection import Handler, ServerConnection
+from .handshakes import GRACE, Handshakes
 from .heads import WholeHeads
 from .limits import Limits
 from .ticker import Ticker
@@ -40,24 +41,23 @@ class HttpServer:
         self.draining = False
         self.secure = tls is not None
         self.refused = refused
-        self._tls = tls
         self._connections: dict[ServerConnection, None] = {}  # the oldest first
         self._listening: asyncio.Server | None = None
+        self._handshakes: Handshakes | None = None
+        if tls is not None:
+            self._handshakes = Handshakes(
+                tls, self.limits, ticker, lambda: ServerConnection(self), self._has_room, self._tell_emptied
+            )
         self._emptied = asyncio.Event()
 
     async def start(self, listening: socket.socket) -> None:
         """Accept from now on."""
         self.ticker.add(self.sweep)
-        # A connection is counted, and swept, from the end of its handshake on; until then, and while TLS closes, only
-        # these bound it. The loops' own: 60 s and 30 s.
-        secure = self._tls is not None
+        if self._handshakes is not None:
+            self._handshakes.start(listening)
+            return
         self._listening = await asyncio.get_running_loop().create_server(
-            lambda: ServerConnection(self),
-            sock=listening,
-            ssl=self._tls,
-            backlog=2048,
-            ssl_handshake_timeout=self.limits.head_seconds if secure else None,
-            ssl_shutdown_timeout=self.limits.stall_seconds if secure else None,
+            lambda: ServerConnection(self), sock=listening, backlog=2048
         )
 
     async def drain(self, seconds: float) -> None:
@@ -65,7 +65,7 @@ class HttpServer:
         self.stop_accepting()
         try:
             async with asyncio.timeout(seconds):
-                while self._connections:
+                while self.open:
                     self._emptied.clear()
                     await self._emptied.wait()
         except TimeoutError:
@@ -78,20 +78,24 @@ class HttpServer:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
+        if self._handshakes is not None:
+            self._handshakes.stop()
         for connection in tuple(self._connections):
             connection.close_if_idle()
 
     def close(self) -> None:
         """End everything now."""
         self.stop_accepting()
+        if self._handshakes is not None:
+            self._handshakes.cut()
         for connection in tuple(self._connections):
             connection.cut()
         self.ticker.remove(self.sweep)
 
     @property
     def open(self) -> int:
-        """Connections there are."""
-        return len(self._connections)
+        """Connections there are, those in TLS's handshake included."""
+        return len(self._connections) + (len(self._handshakes) if self._handshakes is not None else 0)
 
     @property
     def busy(self) -> int:
@@ -100,6 +104,8 @@ class HttpServer:
 
     def sweep(self, now: float) -> None:
         """End what takes too long."""
+        if self._handshakes is not None:
+            self._handshakes.sweep()
         for connection in tuple(self._connections):
             try:
                 connection.sweep(now)
@@ -110,9 +116,20 @@ class HttpServer:
     # The connections' calls.
 
     def opened(self, connection: ServerConnection) -> bool:
-        room = len(self._connections) < self.limits.connections or self._make_room()
+        if self._handshakes is not None:
+            self._handshakes.finished(connection)  # it has had a place since TCP had it
+        room = self._has_room()
         self._connections[connection] = None
         return room
+
+    def _has_room(self) -> bool:
+        """Whether there is a place for one more. Who takes long over a handshake is the first to lose its own."""
+        if self.open < self.limits.connections:
+            return True
+        handshakes = self._handshakes
+        if handshakes is None:
+            return self._make_room()
+        return handshakes.give_up(GRACE) or self._make_room() or handshakes.give_up()
 
     def _make_room(self) -> bool:
         """End one of the oldest connections that wait for a request: who only holds places must not keep others out.
@@ -128,5 +145,8 @@ class HttpServer:
 
     def closed(self, connection: ServerConnection) -> None:
         self._connections.pop(connection, None)
-        if not self._connections:
+        self._tell_emptied()
+
+    def _tell_emptied(self) -> None:
+        if not self.open:
             self._emptied.set()
