@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from protectedservice_server.http1.backlog import Backlog
 from protectedservice_server.http1.limits import Limits
 
+from ..support.certificates import Authority
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer
 from .running import Running, behind, service, until
@@ -132,6 +134,32 @@ async def test_a_request_that_was_let_in_is_not_counted_however_long_its_answer_
         writer.close()
 
     assert (meanwhile, answer.status) == (0, 200)
+
+
+async def test_what_tls_has_taken_in_below_a_paused_connection_is_counted_too(server: IntrospectionServer) -> None:
+    authority = Authority()
+    context = ssl.create_default_context(cadata=authority.pem)
+    limits = Limits(backlog_bytes=70_000, backlog_share=SHARE)
+    async with service(server, limits=limits, tls=authority.server()) as demo:
+        callers = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", demo.port, ssl=context)
+            callers.append((reader, writer))
+            before = kept(demo)
+            writer.write(head("POST", "/protected", [("Content-Length", "90000")], token="stranger"))
+            await until(lambda before=before: kept(demo) > before)  # type: ignore[misc]
+            writer.write(b"x" * 40_000)
+            if not before:
+                await until(lambda: kept(demo) > 32_000)
+        refused = await asyncio.wait_for(reply(callers[1][0]), 10)
+        by_first = kept(demo)
+        for _, writer in callers:
+            writer.transport.abort()
+        await until(lambda: demo.front.open == 0)
+
+    assert refused.status == 503
+    assert by_first > 32_000
+    assert kept(demo) == 0
 
 
 def test_the_body_of_an_admitted_request_is_not_counted_while_the_upstream_is_slow() -> None:

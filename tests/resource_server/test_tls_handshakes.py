@@ -111,6 +111,20 @@ async def test_where_requests_under_way_have_all_places_a_handshake_is_refused_a
         assert (await asked(await finished(proxy), "/a", server.issue())).status == 200
 
 
+async def test_no_more_than_so_many_handshakes_are_under_way_at_a_time(
+    server: IntrospectionServer, upstream: EchoUpstream
+) -> None:
+    limits = Limits(handshakes=2)
+    async with service(server, limits=limits, tls=OURS.server(), **behind(upstream.url)) as proxy:
+        half = [await half_open(proxy) for _ in range(3)]
+
+        assert await ended(half[0])
+        assert proxy.front.open == 2
+        assert (await asked(await finished(proxy), "/a", server.issue())).status == 200
+        for _, writer in half[1:]:
+            writer.close()
+
+
 @pytest.mark.parametrize(("grace", "loses"), [(0.0, "handshake"), (1000.0, "idle")])
 async def test_an_idle_connection_gives_its_place_before_a_young_handshake_and_after_an_old_one(
     server: IntrospectionServer, upstream: EchoUpstream, monkeypatch: pytest.MonkeyPatch, grace: float, loses: str

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from ..bearer import Answer, Header, error
 from .backlog import Backlog
@@ -19,6 +19,10 @@ from .reader import Reader
 from .ticker import Ticker
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)  # linger, for 0 s: what is unsent is dropped, and the end is a reset
+
+_BELOW_TLS: Final = 32 * 1024
+"""Bytes, of two records of TLS, beyond which uvloop takes no more from the socket while reading is paused; its own: 256
+KiB. Less than one record would never be read."""
 
 Handler = Callable[[Exchange], Answer | None]
 """Called with each request; the answer where it is known at once, None where it is given by the exchange's methods."""
@@ -124,6 +128,8 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own are no subclass
+        if self.secure:
+            cast(Any, transport).set_read_buffer_limits(_BELOW_TLS, _BELOW_TLS)
         if not self.host.opened(self):
             self._last_answer(_BUSY)
 
@@ -248,6 +254,8 @@ class ServerConnection(asyncio.Protocol):
             kept = self._reader.kept
         if exchange is None or exchange.receiver is None or exchange.received:
             kept += len(self._held)
+            if self.secure:
+                kept += cast(Any, self._transport).get_read_buffer_size()  # goes on for a while after `pause_reading`
         if exchange is not None and exchange.on_left is not None:
             kept += exchange.size
         if self.host.backlog.changes(self._counted, kept):
@@ -445,6 +453,8 @@ class ServerConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End what takes too long."""
+        if self._counted or (self.secure and not self._reading):
+            self._count()
         limits, waited = self.limits, now - self._since
         if self._unread_since is not None and now - self._unread_since > limits.stall_seconds:
             self.cut()

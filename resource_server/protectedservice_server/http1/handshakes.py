@@ -113,6 +113,8 @@ class Handshakes:
             self._paused = True  # the socket stays readable: asking again at once would be all that is done
             asyncio.get_running_loop().remove_reader(self._listening)
             return
+        if len(self._under_way) >= self._limits.handshakes:
+            self.give_up()
         if not self._room():
             place.close()
             return

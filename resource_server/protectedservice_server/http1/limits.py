@@ -21,6 +21,8 @@ class Limits:
     headers: int = 100
     head_bytes: int = 64 * 1024
     """Request line and headers; trailers too. A token of 16 KiB, cookies and a long path fit."""
+    handshakes: int = 512
+    """Of TLS at a time, within `connections`: each takes some 50 KiB, twice what it leaves. Thousands a second pass."""
     handshake_seconds: float = 10.0
     """From connecting to the end of TLS's handshake, which takes two turns and two or three packets."""
     head_seconds: float = 20.0
