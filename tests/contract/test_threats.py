@@ -1,4 +1,4 @@
-"""Each row of the threat table names a test, and there is such a test."""
+"""Each row of the threat tables names a test, and there is such a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
-ROWS = [line for line in (ROOT / "docs" / "threats.md").read_text().splitlines() if line.startswith("| ")][1:]
+TEXT = (ROOT / "docs" / "threats.md").read_text()
+ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.endswith("| what happens | test |")]
 
 
 def test_there_is_a_table() -> None:
