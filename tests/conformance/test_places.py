@@ -8,14 +8,23 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
-from .conversation import connection, head
-from .fronts import Front
+from ..support.introspection_server import IntrospectionServer
+from .background import Background
+from .conversation import ask, connection, head
+from .fronts import Front, own
+from .test_patience import resident
 
 IDLE = 10_000
 SLOW = 200
+STRANGERS = 3_000
+BEHIND = 200_000
+"""Bytes that each sends behind its head."""
+MOST_GROWTH = 120 * 1024 * 1024
+"""Bytes: the 32 MiB that are kept, 8 KiB and the objects for each (docs/threats.md)."""
 HEAD_DEADLINE = 20.0
 """Seconds that the server leaves a head (http1/limits.py)."""
 
@@ -70,6 +79,49 @@ async def test_ten_thousand_idle_connections_keep_nobody_out(own_front: Front, f
         for _ in range(20):
             assert (await own_front.good())[1].status == 200
     assert (await own_front.good())[1].status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many_files")
+async def test_what_strangers_send_fills_no_memory_while_their_tokens_are_asked_about(
+    background: Background, tmp_path: Path
+) -> None:
+    server = IntrospectionServer()
+    background.run(server.__aenter__())
+    try:
+        patient = {"maxRevocationDelay": "0s", "timeout": "60s", "retries": 0}
+        with own(background, server, tmp_path, validation=patient) as front, ExitStack() as closing:
+            assert (await front.good())[1].status == 200
+            server.open.clear()
+            before, most = resident(front), 0
+            strangers = []
+            for number in range(STRANGERS):
+                stranger = closing.enter_context(socket.create_connection(("127.0.0.1", front.port), timeout=20))
+                stranger.setblocking(False)
+                request = head("POST", "/a", f"Content-Length: {BEHIND}", token=f"stranger-{number}")
+                stranger.send(request + b"x" * BEHIND)
+                strangers.append(stranger)
+                if number % 100 == 0:
+                    assert (await ask(front.port, head("GET", "/a"))).status == 401
+                    most = max(most, resident(front) - before)
+            refused = sum(answered(stranger).startswith(b"HTTP/1.1 503 ") for stranger in strangers)
+            async with connection(front.port) as talk:
+                await talk.send(head("POST", "/a", "Content-Length: 1000", token=front.token()) + b"x" * 1000)
+                assert (await ask(front.port, head("GET", "/a"))).status == 401
+                background.call(server.open.set)
+                assert (await talk.answer()).status == 200
+
+            assert 0 < refused < STRANGERS
+            assert most < MOST_GROWTH
+    finally:
+        background.run(server.__aexit__(None, None, None))
+
+
+def answered(place: socket.socket) -> bytes:
+    """What has come so far."""
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        return place.recv(4096)
+    return b""
 
 
 @pytest.mark.slow
