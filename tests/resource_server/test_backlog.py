@@ -136,6 +136,20 @@ async def test_a_request_that_was_let_in_is_not_counted_however_long_its_answer_
     assert (meanwhile, answer.status) == (0, 200)
 
 
+def test_nor_is_what_passes_through_a_tunnel() -> None:
+    front, taker = Front(LIMITS), Taker()
+    front.receive(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+    front.exchanges[0].watch(taker)
+    front.exchanges[0].switch([(b"upgrade", b"x")])
+    front.exchanges[0].pause_body()
+    front.receive(b"x" * 100_000)
+    meanwhile, cut = front.backlog.bytes, front.wire.aborted
+    front.exchanges[0].resume_body()
+
+    assert (meanwhile, cut) == (0, False)
+    assert taker.told == [("tunnel", b"x" * 100_000)]
+
+
 async def test_what_tls_has_taken_in_below_a_paused_connection_is_counted_too(server: IntrospectionServer) -> None:
     authority = Authority()
     context = ssl.create_default_context(cadata=authority.pem)

@@ -247,12 +247,12 @@ class ServerConnection(asyncio.Protocol):
     def _count(self) -> None:
         """Tell the backlog what is kept; where there is no room for it, this connection ends.
 
-        The body of a request that somebody takes is no part of it: its caller has been let in.
+        The body of a request that somebody takes is no part of it, nor a tunnel: such a caller has been let in.
         """
         exchange, kept = self._exchange, 0
         if self._reader is not None:
             kept = self._reader.kept
-        if exchange is None or exchange.receiver is None or exchange.received:
+        if exchange is None or exchange.receiver is None or (exchange.received and not exchange.tunnel):
             kept += len(self._held)
             if self.secure:
                 kept += cast(Any, self._transport).get_read_buffer_size()  # goes on for a while after `pause_reading`
