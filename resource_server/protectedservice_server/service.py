@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, cast
 
 from .asgi import monotonic
@@ -66,6 +65,7 @@ class Service:
         self._policy = policy
         self._metrics = metrics
         self._requests = metrics.requests
+        self._lookups = metrics.lookups
         self._introspection = introspection
         self._verifier = Verifier(
             policy,
@@ -83,7 +83,7 @@ class Service:
             else Proxy(upstream, Identity(upstream, policy.rules), metrics.upstream_answered, ticker)
         )
         self._protected_resource = ProtectedResource(policy)
-        self._known_way = lru_cache(maxsize=_MOST_REMEMBERED)(self._way)
+        self._ways: dict[tuple[str, bytes], _Way] = {}
         self._waiting: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -111,12 +111,13 @@ class Service:
 
     def __call__(self, exchange: Exchange) -> Answer | None:
         """Decide about one request. Nothing is passed on that was not decided."""
-        target = exchange.target
-        try:
-            way = (self._known_way if len(target) <= _LONGEST_REMEMBERED else self._way)(exchange.method, target)
-        except RefusedTarget as refusal:
-            self._metrics.decided(Reason.MALFORMED)
-            return error(400, "invalid_request", f"Refused: {refusal}")
+        way = self._ways.get((exchange.method, exchange.target))
+        if way is None:
+            try:
+                way = self._look_at(exchange.method, exchange.target)
+            except RefusedTarget as refusal:
+                self._metrics.decided(Reason.MALFORMED)
+                return error(400, "invalid_request", f"Refused: {refusal}")
         need = way.need
         if type(need) is not Requirement:
             return self._without_token(exchange, way, cast(Access, need))
@@ -125,6 +126,7 @@ class Service:
             # What was never asked about is not remembered, whatever it is: only of the others the form is looked at.
             verdict = self._verifier.recall(values[0][7:], need)
             if verdict is not None:
+                self._lookups["hit"] += 1
                 return self._settle(exchange, way, need, verdict)
         token = token_of(values)
         if type(token) is Reason:
@@ -136,14 +138,19 @@ class Service:
         task.add_done_callback(self._waiting.discard)
         return None
 
-    def _way(self, method: str, target: bytes) -> _Way:
+    def _look_at(self, method: str, target: bytes) -> _Way:
         """Raises RefusedTarget."""
         raw_path, query = split(target)
         path = matched_path(raw_path)
         check_query(query)
         own = self._protected_resource.answer(method, path)
         need = Access.PUBLIC if own is not None else self._policy.requirement_for(method, path)
-        return _Way(path, raw_path + query, need, own, path == CHECK_PATH)
+        way = _Way(path, raw_path + query, need, own, path == CHECK_PATH)
+        if len(target) <= _LONGEST_REMEMBERED:
+            if len(self._ways) >= _MOST_REMEMBERED:
+                self._ways.clear()
+            self._ways[method, target] = way
+        return way
 
     def _without_token(self, exchange: Exchange, way: _Way, access: Access) -> Answer | None:
         if access is Access.DENY:
@@ -169,7 +176,10 @@ class Service:
             return refuse(reason, requirement, verdict.retry_after)
         if way.is_check:
             return _check(exchange.method)
-        return self._admit(exchange, way, verdict.facts)
+        if self._proxy is None:  # as in _admit; a call less on the hot path
+            return demonstration(exchange.method, way.path, requirement, verdict.facts)
+        self._proxy.forward(exchange, way.target, verdict.facts)
+        return None
 
     def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> Answer | None:
         if self._proxy is None:

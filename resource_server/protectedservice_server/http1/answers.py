@@ -7,13 +7,12 @@ usual goes the long way (`client.ClientConnection`), which knows every rule.
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import add
 from typing import Final
 
 import httptools
 import msgspec
 
-from .heads import KEEP_ALIVE, LINE_END, form, pick
+from .heads import KEEP_ALIVE, form
 
 LARGEST: Final = 16 * 1024
 """Bytes of an answer that takes the short way. Larger ones seldom come in one piece."""
@@ -46,12 +45,13 @@ HOP_BY_HOP: Final = frozenset(
 _UNUSUAL: Final = frozenset({b"transfer-encoding", b"upgrade", b"trailer", b"proxy-connection"})
 
 _VERSION: Final = b"HTTP/1.1 "
+_BODILESS: Final = frozenset({204, 205, 304})
 
 
 class AnswerLayout:
     """The names of an answer's headers in order, and what follows from them alone."""
 
-    __slots__ = ("connection", "dated", "form", "length", "names", "pick", "plain", "prefixes", "staying")
+    __slots__ = ("connection", "dated", "form", "length", "names", "passing", "plain")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
@@ -59,17 +59,10 @@ class AnswerLayout:
         self.length = names.index(b"content-length") if b"content-length" in names else -1
         self.dated = b"date" in names
         self.plain = self.length >= 0 and len(set(names)) == len(names) and _UNUSUAL.isdisjoint(names)
-        self.form = LINE_END + form(received) + LINE_END if self.plain else b""
-        """The header lines as they are usually written, between the line ends around them; `%` it with the values."""
-        passing = [at for at, name in enumerate(names) if name not in HOP_BY_HOP]
-        self.pick = pick(passing)
-        self.prefixes = tuple([names[at] + b": " for at in passing])
-        self.staying = None
-        """What stands before the value of `Connection`, the only line that does not pass; b"": all do; None: others."""
-        if len(passing) == len(names):
-            self.staying = b""
-        elif len(passing) == len(names) - 1 and self.connection >= 0:
-            self.staying = b"\r\n%b: " % received[self.connection]
+        self.form = b"HTTP/1.1 %d %b\r\n" + form(received) + b"\r\n%b" if self.plain else b""
+        """The answer as it is usually written; `%` it with status, reason, values and body."""
+        self.passing = b"%b" + form(received, HOP_BY_HOP) + b"%b\r\n%b" if self.plain else b""
+        """What passes on of it; `%` it with a line for the status, values, more lines, and body."""
 
 
 class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -79,16 +72,10 @@ class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
     layout: AnswerLayout
     values: tuple[bytes, ...]
     body: bytes
-    section: bytes
-    """The header lines as they came, each with the line end before it."""
 
-    def lines(self) -> bytes:
-        """The header lines that pass on, all but hop-by-hop, each with the line end before it."""
-        layout = self.layout
-        staying = layout.staying
-        if staying is None:
-            return b"\r\n" + b"\r\n".join(map(add, layout.prefixes, layout.pick(self.values)))
-        return self.section.replace(staying + self.values[layout.connection], b"", 1) if staying else self.section
+    def passed_on(self, status_line: bytes, more: bytes) -> bytes:
+        """The answer as it passes on: its header lines as they came but those for this hop, and `more` of ours."""
+        return self.layout.passing % (status_line, *self.values, more, self.body)
 
 
 _layout_of: Final = lru_cache(maxsize=_REMEMBERED)(AnswerLayout)
@@ -131,26 +118,25 @@ class WholeAnswers:
             self._other()
             return None
         layout, values = _layout_of(tuple(found)), tuple(found.values())
+        at = layout.connection
         if (
             self._awaited
             or not layout.plain
             or len(reasons) != 1
             or len(bodies) > 1
-            or (layout.connection >= 0 and values[layout.connection] not in KEEP_ALIVE)
+            or (at >= 0 and values[at] not in KEEP_ALIVE)
         ):
             self._other()
             return None
-        status, body = self._parser.get_status_code(), bodies.pop() if bodies else b""
-        start = len(_VERSION) + len(b"200 ") + len(reasons.pop())  # of the header lines
+        status, reason, body = self._parser.get_status_code(), reasons.pop(), bodies.pop() if bodies else b""
         found.clear()
         # Every byte must be accounted for: of a header that came twice only the first value is here.
-        rest = layout.form % values
-        if data[start:] != rest + body:
+        if layout.form % (status, reason, *values, body) != data:
             return None
         # Those below have no body, whatever their headers say; and 205 must not have one.
-        if not 200 <= status <= 599 or status in (204, 205, 304) or values[layout.length] != b"%d" % len(body):
+        if not 200 <= status <= 599 or status in _BODILESS or values[layout.length] != b"%d" % len(body):
             return None
-        return WholeAnswer(status, layout, values, body, rest[:-4])
+        return WholeAnswer(status, layout, values, body)
 
     def _other(self) -> None:
         self._untried = _MISSES

@@ -7,9 +7,8 @@ way. It refuses nothing: what is unlike that goes the long way (`reader.Reader`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
 # llhttp heeds what older programs call `Proxy-Connection` as if it were that.
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection"})
 
-# Others can have a body, and mostly have; to look at their heads twice would cost more than it saves.
-_BODILESS: Final = frozenset(b"GHDO")  # GET, HEAD, DELETE, OPTIONS
+# Others can have a body, and mostly have; to look at their heads twice would cost more than it saves. By their first
+# byte: that it is really this method, the whole head's comparison says.
+_BODILESS: Final = {name[0]: (name.decode("ascii"), name) for name in (b"GET", b"HEAD", b"DELETE", b"OPTIONS")}
 
-LINE_END: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
-_VERSION: Final = b" HTTP/1.1\r\n"
 KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 _ITS_HOPS: Final = frozenset({b"keep-alive"})
+_NO_HOPS: Final[frozenset[bytes]] = frozenset()
 
 METHODS: Final = {name.encode("ascii"): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 """Those that are often seen, as text."""
@@ -49,13 +48,11 @@ _REMEMBERED: Final = 256
 """Layouts; with `LONGEST_NAMES` and the number of headers that is the most memory that callers can have taken for them,
 4 MiB."""
 
-_NONE: Final[tuple[bytes, ...]] = ()
-
 
 class Layout:
     """The names of a head's headers, lower case and in order, and what follows from them alone."""
 
-    __slots__ = ("authorization", "connection", "form", "host", "names", "plain", "size")
+    __slots__ = ("authorization", "connection", "form", "hops", "host", "names", "plain", "size", "token")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
@@ -64,12 +61,17 @@ class Layout:
         self.host = names.index(b"host") if b"host" in names else -1
         """Where `Host` stands first; -1: nowhere."""
         self.connection = names.index(b"connection") if b"connection" in names else -1
+        self.hops = _NO_HOPS if self.connection < 0 else _ITS_HOPS
+        """What `Connection` names where it stays away, or says no more than to keep the connection."""
         self.authorization = tuple([at for at, name in enumerate(names) if name == b"authorization"])
         """Where each `Authorization` stands."""
+        first = self.authorization[0] if self.authorization else len(names)
+        self.token = slice(first, first + 1)
+        """The place of the first of them: the slice of the values is empty where there is none."""
         self.plain = self.host >= 0 and len(set(names)) == len(names) <= _MOST and _FRAMING.isdisjoint(names)
         """Whether there is one `Host`, nothing twice, and nothing that says where the request ends."""
-        self.form = form(received) + LINE_END if self.plain else b""
-        """What follows the request's line where header lines are written as usual; `%` it with the values."""
+        self.form = b"%b %b HTTP/1.1\r\n" + form(received) + b"\r\n" if self.plain else b""
+        """The head as it is usually written; `%` it with method, target and values."""
 
 
 _layout_of: Final = lru_cache(maxsize=_REMEMBERED)(Layout)
@@ -80,16 +82,18 @@ def layout_of(received: tuple[bytes, ...]) -> Layout:
     return (_layout_of if sum(map(len, received)) <= LONGEST_NAMES else Layout)(received)
 
 
-def form(names: Sequence[bytes]) -> bytes:
-    """Header lines of these names, each with its end, as they are usually written; `%` it with the values."""
-    return b"".join([b"%b: %%b\r\n" % name.replace(b"%", b"%%") for name in names])
+def form(names: Sequence[bytes], left_out: Container[bytes] = ()) -> bytes:
+    """Header lines of these names, each with its end, as they are usually written; `%` it with the values.
 
-
-def pick(places: Sequence[int]) -> Callable[[Sequence[bytes]], Sequence[bytes]]:
-    """What takes the values at these places out of all."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda values: [values[at] for at in places]
+    Of those in `left_out` (lower case) nothing is written, but they have their value all the same: with none of its
+    bytes, `%.0b`.
+    """
+    return b"".join(
+        [
+            b"%.0b" if left_out and name.lower() in left_out else b"%b: %%b\r\n" % name.replace(b"%", b"%%")
+            for name in names
+        ]
+    )
 
 
 class WholeHeads:
@@ -111,7 +115,8 @@ class WholeHeads:
 
     def read(self, connection: ServerConnection, data: bytes) -> Exchange | None:
         """The request, if `data` is one such head and nothing else; None: nothing of it has been taken."""
-        if data[-4:] != _END or data[0] not in _BODILESS or len(data) > LONGEST:
+        size = len(data)
+        if size > LONGEST or data[-4:] != _END or (method := _BODILESS.get(data[0])) is None:
             return None
         found, targets = self._found, self._targets
         self._awaited.append(None)
@@ -123,41 +128,22 @@ class WholeHeads:
         if len(found) > _MOST:
             self._fresh()
             return None
-        layout = (_layout_of if len(data) <= LONGEST_NAMES else layout_of)(tuple(found))
-        values, method = tuple(found.values()), self._parser.get_method()
+        layout = (_layout_of if size <= LONGEST_NAMES else layout_of)(tuple(found))
+        values, at = tuple(found.values()), layout.connection
         # If memory ran out above, the target that is left here tells the next call that more is left.
-        target = targets.pop() if targets else b""
-        found.clear()
-        end = len(method) + len(target) + 12  # of the request line
-        if (
-            data[end - 11 : end] != _VERSION  # llhttp takes other protocols' too
-            or self._awaited
-            or targets
-            or not layout.plain
-            or (layout.connection >= 0 and values[layout.connection] not in KEEP_ALIVE)
-            or method not in METHODS
-        ):
+        if self._awaited or len(targets) != 1 or not layout.plain or (at >= 0 and values[at] not in KEEP_ALIVE):
             self._fresh()
             return None
-        if data[end:] != layout.form % values:
-            return None  # a header came twice, and only its first value is here: every byte must be accounted for
+        target, (text, name) = targets.pop(), method
+        found.clear()
+        # Every byte must be accounted for: of a header that came twice only the first value is here, and llhttp takes
+        # other methods and the versions of other protocols too.
+        if layout.form % (name, target, *values) != data:
+            self._fresh()  # it may believe that the connection ends here
+            return None
         host = values[layout.host]
         if host != self._known_host:
             if not HOST.fullmatch(host):
                 return None
             self._known_host = host
-        at = layout.authorization
-        exchange = Exchange(
-            connection,
-            METHODS[method],
-            target,
-            layout,
-            values,
-            (values[at[0]],) if at else _NONE,
-            host,
-            True,
-        )
-        exchange.received = True
-        if layout.connection >= 0:
-            exchange.hops = _ITS_HOPS
-        return exchange
+        return Exchange(connection, text, target, layout, values, values[layout.token], host, True, layout.hops, True)

@@ -71,16 +71,13 @@ class Pool(Owner):
 
     def begin(self, call: Call) -> None:
         """Send `call`; how it goes on is told to the call itself."""
-        if not self._opened:
-            self._opened = True
-            self.ticker.add(self.sweep)
         if self.origin.secure:
             self._check_trust()
         idle, now = self._idle, self.ticker.now
         while idle:
             connection = idle.pop()
             if now - connection.idle_since <= IDLE_SECONDS and connection.reusable:
-                connection.begin(call)
+                connection.begin(call, now)
                 return
             connection.end()
         self.again(call)
@@ -139,6 +136,9 @@ class Pool(Owner):
             self._idle.remove(connection)
 
     def again(self, call: Call) -> None:
+        if not self._opened:
+            self._opened = True
+            self.ticker.add(self.sweep)
         self._dialling[call] = asyncio.create_task(self._dial(call))
 
     def _check_trust(self) -> None:
@@ -162,7 +162,7 @@ class Pool(Owner):
             if connection.reusable:
                 del self._dialling[call]
                 self._all.add(connection)
-                connection.begin(call)
+                connection.begin(call, self.ticker.now)
                 return
             failure = Failure.CONNECTION  # it ended while it was being handed over, and will not say so again
         del self._dialling[call]
