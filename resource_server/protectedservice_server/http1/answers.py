@@ -45,7 +45,7 @@ HOP_BY_HOP: Final = frozenset(
 _UNUSUAL: Final = frozenset({b"transfer-encoding", b"upgrade", b"trailer", b"proxy-connection"})
 
 _VERSION: Final = b"HTTP/1.1 "
-_BODILESS: Final = frozenset({204, 205, 304})
+_BODILESS: Final = frozenset({204, 205, 304})  # 205 must not have a body; the others cannot
 
 
 class AnswerLayout:
@@ -93,11 +93,9 @@ class WholeAnswers:
         self._reasons: list[bytes] = []
         self._found: dict[bytes, bytes] = {}
         self._bodies: list[bytes] = []
-        self._awaited: list[None] = []  # empty again when the parser has seen the end of the answer
         self.on_status = self._reasons.append
         self.on_header = self._found.setdefault
         self.on_body = self._bodies.append
-        self.on_message_complete = self._awaited.pop
         self._parser = httptools.HttpResponseParser(self)
 
     def read(self, data: bytes) -> WholeAnswer | None:
@@ -107,7 +105,6 @@ class WholeAnswers:
             return None
         if len(data) > LARGEST or data[:9] != _VERSION:
             return None
-        self._awaited.append(None)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -119,22 +116,18 @@ class WholeAnswers:
             return None
         layout, values = _layout_of(tuple(found)), tuple(found.values())
         at = layout.connection
-        if (
-            self._awaited
-            or not layout.plain
-            or len(reasons) != 1
-            or len(bodies) > 1
-            or (at >= 0 and values[at] not in KEEP_ALIVE)
-        ):
+        if not layout.plain or len(reasons) != 1 or len(bodies) > 1 or (at >= 0 and values[at] not in KEEP_ALIVE):
             self._other()
             return None
         status, reason, body = self._parser.get_status_code(), reasons.pop(), bodies.pop() if bodies else b""
         found.clear()
-        # Every byte must be accounted for: of a header that came twice only the first value is here.
-        if layout.form % (status, reason, *values, body) != data:
+        if values[layout.length] != b"%d" % len(body):
+            self._other()  # the rest of the body is to come
             return None
-        # Those below have no body, whatever their headers say; and 205 must not have one.
-        if not 200 <= status <= 599 or status in _BODILESS or values[layout.length] != b"%d" % len(body):
+        # Every byte must be accounted for: there may be less than a head, or more than an answer; and of a header that
+        # came twice only the first value is here. Those without a body have none, whatever their headers say.
+        if layout.form % (status, reason, *values, body) != data or not 200 <= status <= 599 or status in _BODILESS:
+            self._fresh()
             return None
         return WholeAnswer(status, layout, values, body)
 

@@ -107,10 +107,8 @@ class WholeHeads:
         # What the parser calls is C all the way: a list's and a dict's own methods.
         self._targets: list[bytes] = []
         self._found: dict[bytes, bytes] = {}
-        self._awaited: list[None] = []  # empty again when the parser has seen the end of the request
         self.on_url = self._targets.append
         self.on_header = self._found.setdefault
-        self.on_message_complete = self._awaited.pop
         self._parser = httptools.HttpRequestParser(self)
 
     def read(self, connection: ServerConnection, data: bytes) -> Exchange | None:
@@ -119,7 +117,6 @@ class WholeHeads:
         if size > LONGEST or data[-4:] != _END or (method := _BODILESS.get(data[0])) is None:
             return None
         found, targets = self._found, self._targets
-        self._awaited.append(None)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -131,15 +128,15 @@ class WholeHeads:
         layout = (_layout_of if size <= LONGEST_NAMES else layout_of)(tuple(found))
         values, at = tuple(found.values()), layout.connection
         # If memory ran out above, the target that is left here tells the next call that more is left.
-        if self._awaited or len(targets) != 1 or not layout.plain or (at >= 0 and values[at] not in KEEP_ALIVE):
+        if len(targets) != 1 or not layout.plain or (at >= 0 and values[at] not in KEEP_ALIVE):
             self._fresh()
             return None
         target, (text, name) = targets.pop(), method
         found.clear()
-        # Every byte must be accounted for: of a header that came twice only the first value is here, and llhttp takes
-        # other methods and the versions of other protocols too.
+        # Every byte must be accounted for: there may be less than a head, or more; of a header that came twice only the
+        # first value is here; and llhttp takes other methods and the versions of other protocols too.
         if layout.form % (name, target, *values) != data:
-            self._fresh()  # it may believe that the connection ends here
+            self._fresh()
             return None
         host = values[layout.host]
         if host != self._known_host:
