@@ -16,7 +16,7 @@ from .decision import Facts
 from .http1.answers import HOP_BY_HOP
 from .http1.client import Head
 from .http1.exchange import Exchange
-from .http1.heads import LONGEST_NAMES, Layout, form
+from .http1.heads import Layout, form
 from .identity import Identity, plain
 
 # Written by us. `http2-settings` goes with an offer that is not passed on.
@@ -69,7 +69,7 @@ class Requests:
         """The head of the request. Without `facts` nobody is named: the path is open to all."""
         layout, connection, host = exchange.layout, exchange.connection, exchange.host
         if exchange.hops <= _KEPT:
-            passing = (self._passing if layout.size <= LONGEST_NAMES else self._passing_anew)(layout)
+            passing = (self._passing if layout.lasting else self._passing_anew)(layout)
         else:
             passing = self._passing_anew(layout, exchange.hops)
         whence = connection.whence

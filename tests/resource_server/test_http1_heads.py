@@ -120,9 +120,9 @@ def test_nothing_is_left_of_a_head_whose_reading_failed(monkeypatch: pytest.Monk
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(heads, "_layout_of", fail)
+        patched.setattr(heads, "layout_of", fail)
         with pytest.raises(MemoryError):
-            read(whole, USUAL)
+            read(whole, USUAL.replace(b"Accept", b"Never-Seen-Before"))
     later = [read(whole, USUAL.replace(b"abc", b"def")) for _ in range(2)]
 
     assert [exchange and exchange.authorization for exchange in later] == [None, (b"Bearer def",)]
@@ -149,8 +149,9 @@ def test_heads_of_many_names_take_little_memory() -> None:
 def test_a_long_head_of_short_names_has_the_same_layout_each_time() -> None:
     """Else what is worked out for a layout would be worked out anew, and kept, for each such request."""
     assert layout_of((b"Host", b"Cookie")) is layout_of((b"Host", b"Cookie"))
-    long = tuple(b"x-%d-%b" % (number, b"n" * 100) for number in range(40))
-    assert layout_of(long) is not layout_of(long)
+    for unusual in (tuple(b"x-%d-%b" % (at, b"n" * 100) for at in range(40)), tuple(b"x%d" % at for at in range(51))):
+        assert layout_of(unusual) is not layout_of(unusual)
+        assert not layout_of(unusual).lasting
 
 
 class Wire:

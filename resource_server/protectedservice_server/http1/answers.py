@@ -6,7 +6,6 @@ usual goes the long way (`client.ClientConnection`), which knows every rule.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 import httptools
@@ -78,14 +77,12 @@ class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
         return self.layout.passing % (status_line, *self.values, more, self.body)
 
 
-_layout_of: Final = lru_cache(maxsize=_REMEMBERED)(AnswerLayout)
-
-
 class WholeAnswers:
     """Reads such answers, of all the connections of a pool, one after the other."""
 
     def __init__(self) -> None:
         self._untried = 0
+        self._layouts: dict[tuple[bytes, ...], AnswerLayout] = {}
         self._fresh()
 
     def _fresh(self) -> None:
@@ -114,7 +111,8 @@ class WholeAnswers:
         if len(found) > _MOST:
             self._other()
             return None
-        layout, values = _layout_of(tuple(found)), tuple(found.values())
+        names, values = tuple(found), tuple(found.values())
+        layout = self._layouts.get(names) or self._look_at(names)
         at = layout.connection
         if not layout.plain or len(reasons) != 1 or len(bodies) > 1 or (at >= 0 and values[at] not in KEEP_ALIVE):
             self._other()
@@ -130,6 +128,12 @@ class WholeAnswers:
             self._fresh()
             return None
         return WholeAnswer(status, layout, values, body)
+
+    def _look_at(self, names: tuple[bytes, ...]) -> AnswerLayout:
+        if len(self._layouts) >= _REMEMBERED:
+            self._layouts.clear()
+        layout = self._layouts[names] = AnswerLayout(names)
+        return layout
 
     def _other(self) -> None:
         self._untried = _MISSES

@@ -8,7 +8,6 @@ way. It refuses nothing: what is unlike that goes the long way (`reader.Reader`)
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -39,25 +38,24 @@ LONGEST: Final = 8 * 1024
 """Bytes of a head that takes the short way; below the least that `Limits.head_bytes` allows."""
 
 _MOST: Final = 50
-"""Headers of such a head; below the least that `Limits.headers` allows."""
+"""Headers of such a head, and of a layout that is remembered; below the least that `Limits.headers` allows."""
 
-LONGEST_NAMES: Final = 2 * 1024
-"""Bytes of the names of a layout that is worth remembering; real ones are below 500."""
+_LONGEST_NAMES: Final = 2 * 1024
+"""Bytes of the names of a layout that is remembered; real ones are below 500."""
 
 _REMEMBERED: Final = 256
-"""Layouts; with `LONGEST_NAMES` and the number of headers that is the most memory that callers can have taken for them,
-4 MiB."""
+"""Layouts; with their names' length and number that is the most memory that callers can have taken for them, 4 MiB."""
 
 
 class Layout:
     """The names of a head's headers, lower case and in order, and what follows from them alone."""
 
-    __slots__ = ("authorization", "connection", "form", "hops", "host", "names", "plain", "size", "token")
+    __slots__ = ("authorization", "connection", "form", "hops", "host", "lasting", "names", "plain", "token")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
-        self.size = sum(map(len, names))
-        """Bytes of the names."""
+        self.lasting = len(names) <= _MOST and sum(map(len, names)) <= _LONGEST_NAMES
+        """Whether it is remembered, and so is the same one for the next head with these names."""
         self.host = names.index(b"host") if b"host" in names else -1
         """Where `Host` stands first; -1: nowhere."""
         self.connection = names.index(b"connection") if b"connection" in names else -1
@@ -74,12 +72,19 @@ class Layout:
         """The head as it is usually written; `%` it with method, target and values."""
 
 
-_layout_of: Final = lru_cache(maxsize=_REMEMBERED)(Layout)
+_layouts: Final[dict[tuple[bytes, ...], Layout]] = {}
 
 
 def layout_of(received: tuple[bytes, ...]) -> Layout:
-    """The layout of these names, the same one each time unless they are long."""
-    return (_layout_of if sum(map(len, received)) <= LONGEST_NAMES else Layout)(received)
+    """The layout of these names, the same one each time unless they are long or many."""
+    layout = _layouts.get(received)
+    if layout is None:
+        layout = Layout(received)
+        if layout.lasting:
+            if len(_layouts) >= _REMEMBERED:
+                _layouts.clear()
+            _layouts[received] = layout
+    return layout
 
 
 def form(names: Sequence[bytes], left_out: Container[bytes] = ()) -> bytes:
@@ -113,8 +118,7 @@ class WholeHeads:
 
     def read(self, connection: ServerConnection, data: bytes) -> Exchange | None:
         """The request, if `data` is one such head and nothing else; None: nothing of it has been taken."""
-        size = len(data)
-        if size > LONGEST or data[-4:] != _END or (method := _BODILESS.get(data[0])) is None:
+        if len(data) > LONGEST or data[-4:] != _END or (method := _BODILESS.get(data[0])) is None:
             return None
         found, targets = self._found, self._targets
         try:
@@ -122,11 +126,9 @@ class WholeHeads:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fresh()
             return None
-        if len(found) > _MOST:
-            self._fresh()
-            return None
-        layout = (_layout_of if size <= LONGEST_NAMES else layout_of)(tuple(found))
-        values, at = tuple(found.values()), layout.connection
+        names, values = tuple(found), tuple(found.values())
+        layout = _layouts.get(names) or layout_of(names)
+        at = layout.connection
         # If memory ran out above, the target that is left here tells the next call that more is left.
         if len(targets) != 1 or not layout.plain or (at >= 0 and values[at] not in KEEP_ALIVE):
             self._fresh()
