@@ -9,7 +9,7 @@ from typing import Final, Protocol, cast
 from ..bearer import Answer, Header, error
 from .exchange import Exchange
 from .framing import Refused
-from .heads import WholeHeads
+from .heads import NO_LAYOUT, WholeHeads
 from .limits import Limits
 from .messages import whole
 from .reader import Reader
@@ -68,6 +68,8 @@ class ServerConnection(asyncio.Protocol):
         self._unsent = 0  # bytes of the last answer that the caller had not taken at the last sweep
         self._lingering = False
         self._reading = True
+        self.layout = NO_LAYOUT
+        """Of its last head that took the short way, and mostly of the next."""
         self._client: str | None = None
         self.whence: tuple[bytes, bytes] | None = None
         """Kept for the proxy: a host, and the lines that tell the upstream of it and of this connection's other end."""

@@ -44,13 +44,14 @@ _LONGEST_NAMES: Final = 2 * 1024
 """Bytes of the names of a layout that is remembered; real ones are below 500."""
 
 _REMEMBERED: Final = 256
-"""Layouts; with their names' length and number that is the most memory that callers can have taken for them, 4 MiB."""
+"""Layouts; with their names' length and number that is the most memory that callers can have taken for them, 4 MiB; and
+7 KiB for each connection, which keeps that of its last head."""
 
 
 class Layout:
     """The names of a head's headers, lower case and in order, and what follows from them alone."""
 
-    __slots__ = ("authorization", "connection", "form", "hops", "host", "lasting", "names", "plain", "token")
+    __slots__ = ("authorization", "connection", "count", "form", "hops", "host", "lasting", "names", "plain", "token")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
@@ -68,9 +69,14 @@ class Layout:
         """The place of the first of them: the slice of the values is empty where there is none."""
         self.plain = self.host >= 0 and len(set(names)) == len(names) <= _MOST and _FRAMING.isdisjoint(names)
         """Whether there is one `Host`, nothing twice, and nothing that says where the request ends."""
+        self.count = len(names) if self.plain else -1
+        """How many values `form` takes; -1: it takes none."""
         self.form = b"%b %b HTTP/1.1\r\n" + form(received) + b"\r\n" if self.plain else b""
         """The head as it is usually written; `%` it with method, target and values."""
 
+
+NO_LAYOUT: Final = Layout(())
+"""Of no head that takes the short way."""
 
 _layouts: Final[dict[tuple[bytes, ...], Layout]] = {}
 
@@ -126,18 +132,25 @@ class WholeHeads:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fresh()
             return None
-        names, values = tuple(found), tuple(found.values())
-        layout = _layouts.get(names) or layout_of(names)
-        at = layout.connection
-        # If memory ran out above, the target that is left here tells the next call that more is left.
-        if len(targets) != 1 or not layout.plain or (at >= 0 and values[at] not in KEEP_ALIVE):
+        # If memory ran out below, what is left in either tells the next call that more is left.
+        if len(targets) != 1:
             self._fresh()
             return None
         target, (text, name) = targets.pop(), method
-        found.clear()
         # Every byte must be accounted for: there may be less than a head, or more; of a header that came twice only the
-        # first value is here; and llhttp takes other methods and the versions of other protocols too.
-        if layout.form % (name, target, *values) != data:
+        # first value is here; and llhttp takes other methods and the versions of other protocols too. Bytes that are
+        # the same are read the same: where they are what the last layout makes of the values, the names are its names.
+        layout, values = connection.layout, tuple(found.values())
+        if len(values) != layout.count or layout.form % (name, target, *values) != data:
+            layout = layout_of(tuple(found))
+            if not layout.plain or layout.form % (name, target, *values) != data:
+                self._fresh()
+                return None
+            if layout.lasting:
+                connection.layout = layout
+        found.clear()
+        at = layout.connection
+        if at >= 0 and values[at] not in KEEP_ALIVE:
             self._fresh()
             return None
         host = values[layout.host]
