@@ -78,13 +78,18 @@ class Requests:
             whence = host, _whence(connection.client, host, connection.secure)
             if len(host) <= _LONGEST_HOST:
                 connection.whence = whence
+        ours = b""
+        if facts is not None:
+            # The same facts come back as long as their token is remembered; what is kept keeps its identity.
+            told = self._told.get(id(facts)) or self._tell(facts)
+            ours = told[1]
         return passing.form % (
             exchange.method.encode("ascii"),
             target,
             *exchange.values,
             self._token(exchange, facts) if self._identity.forward_token and exchange.authorization else b"",
             whence[1],
-            self._who(facts) if facts is not None else b"",
+            ours,
             _framing(exchange) if exchange.length != 0 or exchange.upgrade or passing.framed else b"",
         )
 
@@ -96,16 +101,13 @@ class Requests:
             return b""
         return b"authorization: %b\r\n" % exchange.authorization[0]
 
-    def _who(self, facts: Facts) -> bytes:
-        """The lines that say who calls. The same facts come back as long as their token is remembered."""
-        known = self._told.get(id(facts))
-        if known is not None:  # what is kept here keeps its identity
-            return known[1]
+    def _tell(self, facts: Facts) -> tuple[Facts, bytes]:
+        """The lines that say who calls, to be kept."""
         if len(self._told) >= _MOST_TOLD:
             self._told.clear()
         lines = "".join(f"{name}: {value}\r\n" for name, value in self._identity.told(facts)).encode("ascii")
-        self._told[id(facts)] = (facts, lines)
-        return lines
+        told = self._told[id(facts)] = (facts, lines)
+        return told
 
     def trailers(self, received: Iterable[Header]) -> list[Header]:
         """Trailers that may pass: those that nobody can mistake for a header that was checked or replaced."""

@@ -61,7 +61,7 @@ class AnswerLayout:
         self.form = b"HTTP/1.1 %d %b\r\n" + form(received) + b"\r\n%b" if self.plain else b""
         """The answer as it is usually written; `%` it with status, reason, values and body."""
         self.passing = b"%b" + form(received, HOP_BY_HOP) + b"%b\r\n%b" if self.plain else b""
-        """What passes on of it; `%` it with a line for the status, values, more lines, and body."""
+        """What passes on of it; `%` it with the status line, values, more lines, and body."""
 
 
 class WholeAnswer(msgspec.Struct, frozen=True, gc=False):

@@ -143,22 +143,21 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel = False
         self._keep = False
 
-    @property
-    def reusable(self) -> bool:
-        """Whether another call may be sent."""
-        return self._call is None and not self._transport.is_closing()
-
-    def begin(self, call: Call, now: float) -> None:
-        """Send `call`. `now` is the ticker's."""
+    def begin(self, call: Call, now: float) -> bool:
+        """Send `call`; False: the connection ends. `now` is the ticker's. None may be under way."""
+        transport = self._transport
+        if transport.is_closing():
+            return False
         self._call, call.connection = call, self
         self.calls += 1
         self._heard = False
-        self._transport.write(call.head)
+        transport.write(call.head)
         if call.patience is not None:
             self.request_sent, self.deadline = True, now + call.patience
         else:
             self.request_sent = False
             call.sent()
+        return True
 
     def write(self, data: bytes) -> None:
         """More of the request, framed already; or of the tunnel."""

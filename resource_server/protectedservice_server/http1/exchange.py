@@ -168,7 +168,7 @@ class Exchange(msgspec.Struct, eq=False):
         more = b"" if answer.layout.dated else b"date: %b\r\n" % connection.ticker.date
         if not self.keep_alive or connection.host.draining:
             more += self._connection_line()
-        self.started = self.ended = True
+        self.ended = True
         connection.write(answer.passed_on(status_line(answer.status), more))
         connection.answered(self)
 
@@ -202,7 +202,7 @@ class Exchange(msgspec.Struct, eq=False):
         receiver, self.receiver = self.receiver, None
         if receiver is not None:
             receiver.caller_left()
-        if self.started:
+        if self.started or self.ended:
             self.fail()
         else:
             self.keep_alive = False

@@ -76,8 +76,7 @@ class Pool(Owner):
         idle, now = self._idle, self.ticker.now
         while idle:
             connection = idle.pop()
-            if now - connection.idle_since <= IDLE_SECONDS and connection.reusable:
-                connection.begin(call, now)
+            if now - connection.idle_since <= IDLE_SECONDS and connection.begin(call, now):
                 return
             connection.end()
         self.again(call)
@@ -159,12 +158,12 @@ class Pool(Owner):
         except OSError as error:
             failure = Failure.TLS if isinstance(error, ssl.CertificateError) else Failure.CONNECTION
         else:
-            if connection.reusable:
-                del self._dialling[call]
-                self._all.add(connection)
-                connection.begin(call, self.ticker.now)
-                return
-            failure = Failure.CONNECTION  # it ended while it was being handed over, and will not say so again
+            del self._dialling[call]
+            self._all.add(connection)
+            if not connection.begin(call, self.ticker.now):
+                self._all.discard(connection)  # it ended while it was being handed over, and will not say so again
+                call.failed(Failure.CONNECTION)
+            return
         del self._dialling[call]
         call.failed(failure)
 
