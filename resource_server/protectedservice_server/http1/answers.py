@@ -50,14 +50,16 @@ _BODILESS: Final = frozenset({204, 205, 304})  # 205 must not have a body; the o
 class AnswerLayout:
     """The names of an answer's headers in order, and what follows from them alone."""
 
-    __slots__ = ("connection", "dated", "form", "length", "names", "passing", "plain")
+    __slots__ = ("connection", "count", "dated", "form", "length", "names", "passing", "plain")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
         self.connection = names.index(b"connection") if b"connection" in names else -1
         self.length = names.index(b"content-length") if b"content-length" in names else -1
         self.dated = b"date" in names
-        self.plain = self.length >= 0 and len(set(names)) == len(names) and _UNUSUAL.isdisjoint(names)
+        self.plain = self.length >= 0 and len(set(names)) == len(names) <= _MOST and _UNUSUAL.isdisjoint(names)
+        self.count = len(names) if self.plain else -1
+        """How many values `form` takes; -1: it takes none."""
         self.form = b"HTTP/1.1 %d %b\r\n" + form(received) + b"\r\n%b" if self.plain else b""
         """The answer as it is usually written; `%` it with status, reason, values and body."""
         self.passing = b"%b" + form(received, HOP_BY_HOP) + b"%b\r\n%b" if self.plain else b""
@@ -83,6 +85,7 @@ class WholeAnswers:
     def __init__(self) -> None:
         self._untried = 0
         self._layouts: dict[tuple[bytes, ...], AnswerLayout] = {}
+        self._last = AnswerLayout(())  # mostly of the next one too
         self._fresh()
 
     def _fresh(self) -> None:
@@ -108,31 +111,42 @@ class WholeAnswers:
             self._other()
             return None
         found, reasons, bodies = self._found, self._reasons, self._bodies
-        if len(found) > _MOST:
-            self._other()
-            return None
-        names, values = tuple(found), tuple(found.values())
-        layout = self._layouts.get(names) or self._look_at(names)
-        at = layout.connection
-        if not layout.plain or len(reasons) != 1 or len(bodies) > 1 or (at >= 0 and values[at] not in KEEP_ALIVE):
+        if len(reasons) != 1 or len(bodies) > 1:
             self._other()
             return None
         status, reason, body = self._parser.get_status_code(), reasons.pop(), bodies.pop() if bodies else b""
-        found.clear()
-        if values[layout.length] != b"%d" % len(body):
-            self._other()  # the rest of the body is to come
-            return None
         # Every byte must be accounted for: there may be less than a head, or more than an answer; and of a header that
-        # came twice only the first value is here. Those without a body have none, whatever their headers say.
-        if layout.form % (status, reason, *values, body) != data or not 200 <= status <= 599 or status in _BODILESS:
+        # came twice only the first value is here. Bytes that are the same are read the same: where they are what the
+        # last layout makes of the values, the names are its names.
+        layout, values = self._last, tuple(found.values())
+        if len(values) != layout.count or layout.form % (status, reason, *values, body) != data:
+            layout = self._layout_of(tuple(found))
+            if not layout.plain:
+                self._other()
+                return None
+            if layout.form % (status, reason, *values, body) != data:
+                self._fresh()
+                return None
+            self._last = layout
+        found.clear()
+        at = layout.connection
+        if values[layout.length] != b"%d" % len(body) or (at >= 0 and values[at] not in KEEP_ALIVE):
+            self._other()  # the rest of the body is to come, or the connection ends
+            return None
+        # These have none, whatever their headers say.
+        if not 200 <= status <= 599 or status in _BODILESS:
             self._fresh()
             return None
         return WholeAnswer(status, layout, values, body)
 
-    def _look_at(self, names: tuple[bytes, ...]) -> AnswerLayout:
-        if len(self._layouts) >= _REMEMBERED:
-            self._layouts.clear()
-        layout = self._layouts[names] = AnswerLayout(names)
+    def _layout_of(self, names: tuple[bytes, ...]) -> AnswerLayout:
+        layout = self._layouts.get(names)
+        if layout is None:
+            layout = AnswerLayout(names)
+            if layout.plain:
+                if len(self._layouts) >= _REMEMBERED:
+                    self._layouts.clear()
+                self._layouts[names] = layout
         return layout
 
     def _other(self) -> None:
