@@ -65,7 +65,6 @@ class Service:
         self._policy = policy
         self._metrics = metrics
         self._requests = metrics.requests
-        self._lookups = metrics.lookups
         self._introspection = introspection
         self._verifier = Verifier(
             policy,
@@ -126,7 +125,6 @@ class Service:
             # What was never asked about is not remembered, whatever it is: only of the others the form is looked at.
             verdict = self._verifier.recall(values[0][7:], need)
             if verdict is not None:
-                self._lookups["hit"] += 1
                 return self._settle(exchange, way, need, verdict)
         token = token_of(values)
         if type(token) is Reason:
@@ -176,10 +174,7 @@ class Service:
             return refuse(reason, requirement, verdict.retry_after)
         if way.is_check:
             return _check(exchange.method)
-        if self._proxy is None:  # as in _admit; a call less on the hot path
-            return demonstration(exchange.method, way.path, requirement, verdict.facts)
-        self._proxy.forward(exchange, way.target, verdict.facts)
-        return None
+        return self._admit(exchange, way, verdict.facts)
 
     def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> Answer | None:
         if self._proxy is None:

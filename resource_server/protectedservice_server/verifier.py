@@ -161,6 +161,7 @@ class Verifier:
         facts = self.cache.get(sha256(token).digest(), self._clock())  # key_of; a call less on the hot path
         if facts is None:
             return None
+        self._observer.looked_up("hit")
         reason = decide(facts, requirement, self._issuer, self._wall())
         return Verdict(reason, facts if reason is _OK else None)
 

@@ -135,10 +135,8 @@ class ServerConnection(asyncio.Protocol):
                 exchange.crash(bug)
             self.parsing = False
             if answer is None:
-                if not exchange.ended:  # as _waits_for; a call less on the hot path
-                    self._takes = self._ready = False
-                    if (receiver := exchange.receiver) is not None:
-                        receiver.request_ended(())
+                if not exchange.ended:
+                    self._waits_for(exchange, ())
             elif not (exchange.ended or self.host.draining or (transport := self._transport).is_closing()):
                 ticker = self.ticker
                 self._exchange, self._since = None, ticker.now
