@@ -107,6 +107,9 @@ class _Relay(Call, msgspec.Struct, eq=False):
     _caller_full: bool = False
     _upstream_full: bool = False
 
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # a Struct's own tells every field, and so the token
+
     def _wait(self) -> None:
         """The upstream's time begins now."""
         if self.connection is not None:

@@ -82,6 +82,9 @@ class Exchange(msgspec.Struct, eq=False):
     chunks: bool = False
     """Whether the answer is sent in chunks."""
 
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # a Struct's own tells every field, and so the token
+
     @property
     def headers(self) -> list[Header]:
         """In order; the names are lower case."""
