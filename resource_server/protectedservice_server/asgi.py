@@ -104,7 +104,7 @@ class Gate:
 
     async def close(self) -> None:
         """Give up what is under way and close the connections to the authorization server."""
-        await self.verifier.close()
+        self.verifier.close()
         await self._introspection.close()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protectedservice_server.breaker import State
-from protectedservice_server.decision import INACTIVE, Facts, Reason
+from protectedservice_server.decision import INACTIVE, Facts, Reason, Verdict
 from protectedservice_server.policy import AuthorizationServer, Policy, Requirement, Validation
-from protectedservice_server.verifier import Learnt, Unavailable, Verdict, Verifier
+from protectedservice_server.question import Asker, Learnt, Outcome, Unavailable
+from protectedservice_server.verifier import Verifier
 
 SCOPES: Final = {"reader": frozenset({"read"}), "admin": frozenset({"read", "admin"}), "brief": frozenset({"read"})}
 NEEDS: Final = {"read": Requirement(("read",)), "admin": Requirement(("admin",))}
@@ -43,9 +44,12 @@ class Question:
     token: str
     sent_at: float
     sent_step: int
-    answer: asyncio.Future[Learnt]
+    asker: Asker
     looked: Facts | None = None
     """What the server found when it looked; None: it has not looked yet."""
+
+    def give_up(self) -> None:
+        """Nothing is given up here: no question is late."""
 
 
 @dataclass(eq=False)
@@ -124,11 +128,11 @@ class Play(RuleBasedStateMachine):
     def introspected(self, result: str, seconds: float) -> None:
         """Observer."""
 
-    async def _introspect(self, token: str) -> Learnt:
-        question = Question(token, self.now, self.step, asyncio.get_running_loop().create_future())
+    def _introspect(self, token: str, asker: Asker) -> Question:
+        question = Question(token, self.now, self.step, asker)
         self.memory.sent.append(question)
         self.pending.append(question)
-        return await question.answer
+        return question
 
     def _settle(self) -> None:
         async def settle() -> None:
@@ -213,9 +217,10 @@ class Play(RuleBasedStateMachine):
         self.pending.remove(question)
         if fails:
             self.memory.failed.append((question.token, self.step, counts))
-            question.answer.set_exception(Unavailable("connection", counts=counts))
+            outcome: Outcome = Unavailable("connection", counts=counts)
         else:
-            question.answer.set_result(Learnt(question.looked or self._state(question.token)))
+            outcome = Learnt(question.looked or self._state(question.token))
+        self.loop.call_soon(question.asker.told, outcome)
         self._settle()
 
     @precondition(lambda self: self.pending)
@@ -291,7 +296,7 @@ class Play(RuleBasedStateMachine):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.verifier.close()
+            self.verifier.close()
 
         self.loop.run_until_complete(end())
         self.loop.close()

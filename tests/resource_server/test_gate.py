@@ -120,12 +120,12 @@ async def test_an_unknown_kind_of_scope_is_an_error_and_not_a_way_in(gate: Gate)
 
 async def test_the_lifespan_passes_and_closes_the_connections(gate: Gate, server: IntrospectionServer) -> None:
     await call(gate, http("/orders", server.issue()))
-    held = gate._introspection._pool.open
+    held = gate._introspection.pool.open
     sent = await call(gate, {"type": "lifespan"})
 
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert held == 1
-    assert gate._introspection._pool.open == 0
+    assert gate._introspection.pool.open == 0
 
 
 async def test_a_policy_with_a_backend_is_refused(server: IntrospectionServer, tmp_path: Path) -> None:
