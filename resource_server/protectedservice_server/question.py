@@ -118,7 +118,7 @@ class Question(msgspec.Struct, eq=False):
     void: bool = False
     """Its answer must not be used."""
     overtaken: bool = False
-    """Its answer must not be remembered: a question sent no earlier was answered inactive."""
+    """Its answer must not be remembered: since it was sent, another one was answered inactive."""
 
     def told(self, outcome: Outcome) -> None:
         """See `Asker`."""

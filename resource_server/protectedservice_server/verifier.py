@@ -223,7 +223,8 @@ class Verifier:
             return
         if not facts.active:
             for other in self._questions.by_key[question.key]:
-                other.overtaken = other.overtaken or (other.sent_at is not None and other.sent_at <= question.sent_at)
+                if other.sent_at is not None:  # the server may have looked at it before this one, though sent later
+                    other.overtaken, other.joinable = True, False
         elif question.overtaken:
             return
         left = math.inf if facts.exp is None else facts.exp - question.sent_wall

@@ -266,6 +266,41 @@ async def test_a_late_answer_to_an_early_question_does_not_replace_a_later_one()
     assert [(await task).reason for task in (early, late, after)] == [Reason.OK, Reason.INACTIVE, Reason.INACTIVE]
 
 
+@pytest.mark.parametrize("stale", [0.0, 60.0])
+async def test_an_inactive_answer_ends_what_a_question_of_before_may_still_say_though_it_was_sent_later(
+    stale: float,
+) -> None:
+    world = World(bound=0.5, stale=stale)
+    early = await world.request()
+    world.advance(0.5)
+    late = await world.request()  # the server looks at this one first, and then the token is revoked
+    await world.answer(INACTIVE)
+    after = await world.request()
+    assert len(world.asked) == 3  # it does not join the late one
+    await world.answer(GOOD)
+    last = await world.request()
+
+    assert ((await early).reason, (await late).reason) == (Reason.INACTIVE, Reason.OK)
+    assert world.verifier.cache.sizes()[0] == 0
+    await world.answer(Unavailable("connection") if stale else INACTIVE)
+    assert {(await task).reason for task in (after, last)} == {Reason.AS_UNAVAILABLE if stale else Reason.INACTIVE}
+
+
+async def test_an_inactive_answer_to_an_early_question_ends_what_a_later_one_has_brought() -> None:
+    world = World(bound=0.5, stale=60.0)
+    early = await world.request()
+    world.advance(0.5)
+    late = await world.request()
+    await world.answer(GOOD, which=1)
+    await world.answer(INACTIVE)
+    after = await world.request()
+
+    assert ((await early).reason, (await late).reason) == (Reason.INACTIVE, Reason.OK)
+    assert not after.done()  # they contradict each other: the server is asked
+    await world.answer(Unavailable("connection"))
+    assert (await after).reason is Reason.AS_UNAVAILABLE
+
+
 async def test_with_a_bound_of_zero_each_request_has_its_own_question() -> None:
     world = World(bound=0.0)
     first = await world.request()
