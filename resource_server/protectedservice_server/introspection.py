@@ -59,9 +59,15 @@ class Introspection:
         self._trust = Trust(Path(ca_file) if ca_file else None)
         self.retries = policy.validation.retries
         self._reread = reread
-        # The time is the verifier's to keep, and so is the number of calls under way.
-        self.pool = Pool(origin, Ticker(), policy.validation.timeout, context=self._trust.context)
+        self._origin = origin
+        self._connect_seconds = policy.validation.timeout
         self._hold(held)
+        self.restart()
+
+    def restart(self) -> None:
+        """Connect anew, without the connections of an event loop that has ended."""
+        # The time is the verifier's to keep, and so is the number of calls under way.
+        self.pool = Pool(self._origin, Ticker(), self._connect_seconds, context=self._trust.context)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -131,8 +137,11 @@ class Asking(Fetch):
                 if not self._use_others():
                     raise
                 return
-        except Exception as failure:  # Unavailable, mostly
-            outcome = failure
+        except Unavailable as failure:
+            # Its traceback knows this question; parted, both go without the garbage collector, and with them the token.
+            outcome = failure.with_traceback(None)
+        except Exception as bug:
+            outcome = bug
         self._asker.told(outcome)
 
     def too_large(self) -> None:
@@ -156,6 +165,7 @@ class Asking(Fetch):
         return True
 
     def _again(self) -> None:
+        self._pause = None
         try:
             self.begin()
         except Exception as bug:  # nobody above would tell it

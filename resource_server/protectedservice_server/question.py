@@ -9,11 +9,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import takewhile
+from time import monotonic
 from typing import Final, Protocol
 
 import msgspec
 
 from .decision import Facts, Reason, Verdict
+from .http1.unforeseen import log_bug
 from .policy import Requirement
 
 MOST_ASKED: Final = 64
@@ -108,7 +110,7 @@ class Question(msgspec.Struct, eq=False):
     waiters: dict[Waiter, None]
     asking: Asking | None = None
     deadline: float = 0.0
-    """When it is late, as the loop counts seconds."""
+    """When it is late, as `time.monotonic` counts seconds."""
     sent_at: float | None = None
     """None until it is really sent. Everything about its answer counts from here."""
     sent_wall: float = 0.0
@@ -140,27 +142,27 @@ class Questions:
         self._queue: OrderedDict[Question, None] = OrderedDict()
         self._places = MOST_ASKED
         self._filling = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, question: Question) -> bool:
+        return question in self._open
+
     def begin(self, question: Question) -> None:
         """Send it now, or as soon as there is a place. It must `end` once."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()  # once: up to Python 3.11 it costs a system call
-        question.deadline = loop.time() + self._budget
+        now = monotonic()
+        question.deadline = now + self._budget
+        if self._timer is None:
+            # One for all, and mostly there already: a timer for each costs more than all the rest of this.
+            self._arm(question.deadline)
+        self._open[question] = None
         earlier = self.by_key.get(question.key)
         if earlier is None:
             self.by_key[question.key] = {question: None}
         else:
             earlier[question] = None
-        self._open[question] = None
-        if self._timer is None:
-            # One for all, and mostly there already: a timer for each costs more than all the rest of this.
-            self._timer = loop.call_at(question.deadline, self._look_for_late)
         if self._places:
             self._places -= 1
             self._send(question)
@@ -191,30 +193,42 @@ class Questions:
                 self._give_up(question, Unavailable("closing", counts=False))
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer = None  # the next question may come in another loop
 
     def _fill(self) -> None:
         """Send what has a place now. Not from within itself: one that fails at once makes room for the next."""
         if self._filling:
             return
         self._filling = True
-        while self._places and self._queue:
-            self._places -= 1
-            self._send(self._queue.popitem(last=False)[0])
-        self._filling = False
+        try:
+            while self._places and self._queue:
+                self._places -= 1
+                self._send(self._queue.popitem(last=False)[0])
+        finally:
+            self._filling = False
+
+    def _arm(self, due: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._look_for_late)
 
     def _look_for_late(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for question in list(takewhile(lambda question: question.deadline <= now, self._open)):
-            # A wait for our own places says nothing about the server.
-            sent = question.sent_at is not None
-            self._give_up(question, Unavailable("timeout") if sent else Unavailable("saturated", counts=False))
-        first = next(iter(self._open), None)
-        self._timer = None if first is None else loop.call_at(first.deadline, self._look_for_late)
+        now = monotonic()
+        late = list(takewhile(lambda question: question.deadline <= now, self._open))
+        try:
+            for question in reversed(late):  # those without a place first: late already, they must not get one now
+                # A wait for our own places says nothing about the server.
+                sent = question.sent_at is not None
+                self._give_up(question, Unavailable("timeout") if sent else Unavailable("saturated", counts=False))
+        finally:
+            self._timer = None
+            if self._open:
+                self._arm(next(iter(self._open)).deadline)
 
     def _give_up(self, question: Question, failure: Unavailable) -> None:
-        if question in self._open:  # what came of one before it may have ended it
+        if question not in self._open:
+            return  # what came of one before it has ended it
+        try:
             if question.asking is not None:
                 question.asking.give_up()
-            question.told(failure)
+        except Exception as bug:  # it must not keep those behind it from their deadlines
+            log_bug("A question could not be given up", bug)
+        question.told(failure)

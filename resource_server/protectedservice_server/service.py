@@ -136,10 +136,11 @@ class Service:
             if verdict is not None:
                 return self.settle(exchange, way, need, verdict)
         waiter = _Waiting(self, self._verifier, exchange, way)
+        exchange.on_left = waiter.leave
         verdict = self._verifier.ask(key, token, need, waiter)
         if verdict is not None:
+            exchange.on_left = None
             return self.settle(exchange, way, need, verdict)
-        exchange.on_left = waiter.leave
         return None
 
     def _way(self, method: str, target: bytes) -> _Way:
@@ -199,6 +200,7 @@ class _Waiting(Waiter):
             exchange.answer(answer)
 
     def crashed(self, bug: Exception) -> None:
+        self._exchange.on_left = None
         self._exchange.crash(bug)
 
 

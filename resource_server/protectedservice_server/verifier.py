@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from .breaker import Breaker, State
 from .cache import Cache, key_of
 from .decision import Facts, Reason, Verdict, decide
+from .http1.unforeseen import log_bug
 from .policy import Policy, Requirement
 from .question import Introspect, Learnt, Outcome, Question, Questions, Unavailable, Waiter
 
@@ -72,7 +73,8 @@ class Verifier:
         self._observer = observer
         self.cache = cache if cache is not None else Cache(self._bound, policy.validation.serve_stale)
         self.breaker = breaker if breaker is not None else Breaker(clock)
-        self._questions = Questions(policy.validation.timeout, self._send)
+        self._budget = policy.validation.timeout
+        self._questions = Questions(self._budget, self._send)
         self._last_refusal = Reason.AS_UNAVAILABLE
         self._failing: str | None = None
 
@@ -135,6 +137,11 @@ class Verifier:
             if question.sent_at is not None:
                 question.void, question.joinable = True, False
 
+    def restart(self) -> None:
+        """Forget the questions of an event loop that has ended: nobody is left to be told. What was learnt stays."""
+        self._questions = Questions(self._budget, self._send)
+        self.breaker.abandoned()
+
     def close(self) -> None:
         """Give up the questions under way. Who waits is refused, for want of an answer."""
         self._questions.close()
@@ -159,7 +166,12 @@ class Verifier:
             return self._without_answer(key, waiter, failure)
         probe = self.breaker.state is _HALF_OPEN
         question = waiter.question = Question(key, token, self._clock(), probe, self._ended, {waiter: None})
-        self._questions.begin(question)
+        try:
+            self._questions.begin(question)
+        except Exception:
+            if probe:
+                self.breaker.abandoned()
+            raise
         return None
 
     def _may_join(self, question: Question, arrived: float) -> bool:
@@ -187,7 +199,8 @@ class Verifier:
         try:
             question.asking = self._introspect(question.token, question)
         except Exception as bug:
-            question.told(bug)
+            if question in self._questions:  # else it was told before
+                question.told(bug)
 
     def _ended(self, question: Question, outcome: Outcome) -> None:
         """Report to the breaker, remember, and tell all who wait."""
@@ -215,7 +228,13 @@ class Verifier:
                 if verdict is not None:
                     waiter.told(verdict)
             except Exception as bug:
-                waiter.crashed(bug)
+                self._crash(waiter, bug)
+
+    def _crash(self, waiter: Waiter, bug: Exception) -> None:
+        try:
+            waiter.crashed(bug)
+        except Exception as another:  # it must not take the answer from those behind it
+            log_bug("A request failed in a way that was not foreseen", another)
 
     def _remember(self, question: Question, facts: Facts) -> None:
         """Keep an answer for others, unless what came after its question speaks against it."""

@@ -75,6 +75,8 @@ class Memory:
     """When a revocation was first told to the resource server too, as a step of the play."""
     told_again_at_step: dict[str, int] = field(default_factory=dict)
     """When it was told last."""
+    answered_inactive_at_step: dict[str, int] = field(default_factory=dict)
+    """When the server said so last; what had been sent before is not believed by those who come later."""
     sent: list[Question] = field(default_factory=list)
     failed: list[tuple[str, int, bool]] = field(default_factory=list)
     """Token and step of each question that failed, and whether by the server's fault."""
@@ -162,6 +164,7 @@ class Play(RuleBasedStateMachine):
         sent, state = len(self.memory.sent), self.verifier.breaker.state
         joinable = [q for q in self.pending if q.token == token and self.now - q.sent_at < self.bound]
         joinable = [q for q in joinable if q.sent_step > self.memory.told_again_at_step.get(token, -1)]
+        joinable = [q for q in joinable if q.sent_step > self.memory.answered_inactive_at_step.get(token, -1)]
         task = self.loop.create_task(self.verifier.verify(token, NEEDS[need]))
         self.requests.append(Request(token, need, self.now, self.step, state, task))
         self._settle()
@@ -220,6 +223,8 @@ class Play(RuleBasedStateMachine):
             outcome: Outcome = Unavailable("connection", counts=counts)
         else:
             outcome = Learnt(question.looked or self._state(question.token))
+            if not outcome.facts.active:
+                self.memory.answered_inactive_at_step[question.token] = self.step
         self.loop.call_soon(question.asker.told, outcome)
         self._settle()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -210,6 +212,34 @@ async def test_nor_is_it_tried_again() -> None:
         assert asking._pause.cancelled()
         assert not awaited.outcome.done()
         assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        plain(503, "busy"),
+        plain(400, '{"error": "server_error"}'),
+        plain(200, "<html>"),
+        plain(401, "{}"),
+        cut_off,
+    ],
+    ids=["good", "503", "400", "no JSON", "401", "lost connection"],
+)
+async def test_a_question_that_has_ended_is_held_by_nobody_nor_is_its_token(answer: Answer | None) -> None:
+    async with IntrospectionServer() as server, client(server, retries=1) as introspect:
+        server.scripted.extend([answer] if answer is not None else [])
+        awaited = Awaited()
+        gc.disable()
+        try:
+            asking = weakref.ref(introspect(server.issue(), awaited))
+            async with asyncio.timeout(10):
+                await asyncio.wait([awaited.outcome])
+            await asyncio.sleep(0)
+            assert asking() is None
+        finally:
+            gc.enable()
+        awaited.outcome.exception()
 
 
 async def test_credentials_that_cannot_be_read_for_a_reason_nobody_foresaw_are_a_fault_of_our_own() -> None:

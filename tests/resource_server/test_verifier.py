@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protectedservice_server import question
 from protectedservice_server.breaker import FAILURES_TO_OPEN
 from protectedservice_server.cache import key_of
 from protectedservice_server.decision import INACTIVE, Facts, Reason, Verdict
@@ -30,9 +32,12 @@ class Pending:
 
     asker: Asker
     given_up: bool = False
+    broken: bool = False
 
     def give_up(self) -> None:
         self.given_up = True
+        if self.broken:
+            raise ZeroDivisionError
 
 
 class Failing(Waiter):
@@ -46,6 +51,14 @@ class Failing(Waiter):
 
     def crashed(self, bug: Exception) -> None:
         self.bugs.append(bug)
+
+
+class Unfit(Failing):
+    """Nor can it be told so."""
+
+    def crashed(self, bug: Exception) -> None:
+        super().crashed(bug)
+        raise ZeroDivisionError
 
 
 class Leaving(Waiter):
@@ -79,6 +92,7 @@ class World:
     broken: bool = False
     lookups: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
+    tells: Learnt | None = None
 
     def __post_init__(self) -> None:
         policy = Policy(
@@ -97,6 +111,8 @@ class World:
         self.results.append(result)
 
     def _introspect(self, token: str, asker: Asker) -> Pending:
+        if self.tells is not None:
+            asker.told(self.tells)
         if self.broken:
             raise ZeroDivisionError
         self.asked.append(token)
@@ -381,6 +397,33 @@ async def test_each_question_has_its_own_time_and_one_timer_keeps_it_for_all() -
     assert loop.time() - began >= 0.026
 
 
+async def test_those_that_never_had_a_place_are_late_without_being_sent_and_say_nothing_about_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(question, "monotonic", lambda: now)
+    world = World(budget=0.01)
+    tasks = [await world.request(f"t{number}") for number in range(3 * MOST_ASKED)]
+    now += 0.01
+    async with asyncio.timeout(10):
+        verdicts = [await task for task in tasks]
+
+    assert {verdict.reason for verdict in verdicts} == {Reason.AS_UNAVAILABLE}
+    assert len(world.asked) == MOST_ASKED
+    assert sorted(world.results) == ["saturated"] * 2 * MOST_ASKED + ["timeout"] * MOST_ASKED
+
+
+async def test_a_question_that_cannot_be_given_up_keeps_none_behind_it_from_its_deadline() -> None:
+    world = World(budget=0.01)
+    tasks = [await world.request(token) for token in ("first", "second", "third")]
+    world.pending[1].broken = True
+    async with asyncio.timeout(10):
+        verdicts = [await task for task in tasks]
+        verdicts.append(await world.verifier.verify("later", NEEDED))
+
+    assert [verdict.reason for verdict in verdicts] == [Reason.AS_UNAVAILABLE] * 4
+
+
 async def test_a_question_that_cannot_even_be_asked_is_a_fault_of_our_own_at_once_or_after_a_wait() -> None:
     world = World()
     first = [await world.request(f"t{number}") for number in range(MOST_ASKED)]
@@ -398,13 +441,23 @@ async def test_a_question_that_cannot_even_be_asked_is_a_fault_of_our_own_at_onc
 async def test_a_caller_that_cannot_take_its_verdict_takes_it_from_nobody_else() -> None:
     world = World()
     before = await world.request()
-    failing = Failing()
-    assert world.verifier.ask(key_of(TOKEN), TOKEN, NEEDED, failing) is None
+    unable = Failing(), Unfit()
+    for waiter in unable:
+        assert world.verifier.ask(key_of(TOKEN), TOKEN, NEEDED, waiter) is None
     after = await world.request()
     await world.answer(GOOD)
 
     assert {(await before).reason, (await after).reason} == {Reason.OK}
-    assert [type(bug) for bug in failing.bugs] == [ZeroDivisionError]
+    assert [type(bug) for waiter in unable for bug in waiter.bugs] == [ZeroDivisionError] * 2
+
+
+async def test_who_tells_and_then_fails_has_told() -> None:
+    world = World()
+    world.tells = Learnt(GOOD)
+    world.broken = True
+
+    assert (await world.verifier.verify(TOKEN, NEEDED)).reason is Reason.OK
+    assert len(world.verifier._questions) == 0
 
 
 async def test_failures_in_a_row_stop_the_asking_and_one_probe_starts_it_again() -> None:
