@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from typing import Final, cast
 
@@ -68,6 +67,7 @@ class Service:
         self._policy = policy
         self._metrics = metrics
         self._requests = metrics.requests
+        self._lookups = metrics.lookups
         self._introspection = introspection
         self._verifier = Verifier(
             policy,
@@ -85,7 +85,7 @@ class Service:
             else Proxy(upstream, Identity(upstream, policy.rules), metrics.upstream_answered, ticker)
         )
         self._protected_resource = ProtectedResource(policy)
-        self._known_way = lru_cache(maxsize=_MOST_REMEMBERED)(self._way)
+        self._ways: dict[tuple[str, bytes], _Way] = {}
 
     async def close(self) -> None:
         """Give up what is under way, and close the connections to upstream and authorization server."""
@@ -109,12 +109,13 @@ class Service:
 
     def __call__(self, exchange: Exchange) -> Answer | None:
         """Decide about one request. Nothing is passed on that was not decided."""
-        target = exchange.target
-        try:
-            way = (self._known_way if len(target) <= _LONGEST_REMEMBERED else self._way)(exchange.method, target)
-        except RefusedTarget as refusal:
-            self._metrics.decided(Reason.MALFORMED)
-            return error(400, "invalid_request", f"Refused: {refusal}")
+        way = self._ways.get((exchange.method, exchange.target))
+        if way is None:
+            try:
+                way = self._look_at(exchange.method, exchange.target)
+            except RefusedTarget as refusal:
+                self._metrics.decided(Reason.MALFORMED)
+                return error(400, "invalid_request", f"Refused: {refusal}")
         need = way.need
         if type(need) is not Requirement:
             return self._without_token(exchange, way, cast(Access, need))
@@ -125,32 +126,44 @@ class Service:
             key = sha256(values[0][7:]).digest()  # cache.key_of
             verdict = self._verifier.recall(key, need)
             if verdict is not None:
+                self._lookups["hit"] += 1
                 return self.settle(exchange, way, need, verdict)
+        return self._ask(exchange, way, need, key)
+
+    def _ask(self, exchange: Exchange, way: _Way, need: Requirement, key: bytes) -> Answer | None:
+        """Wait for the authorization server; `key` is that of what usually is the token, if there is one."""
+        values = exchange.authorization
         token = token_of(values)
         if type(token) is Reason:
             self._metrics.decided(token)
             return refuse(token, need)
-        if not key or len(token) != len(values[0]) - 7:  # written in another way: it was not looked for above
+        if not key or len(token) != len(values[0]) - 7:  # written in another way: it was not looked for yet
             key = key_of(token)
             verdict = self._verifier.recall(key, need)
             if verdict is not None:
+                self._lookups["hit"] += 1
                 return self.settle(exchange, way, need, verdict)
         waiter = _Waiting(self, self._verifier, exchange, way)
         exchange.on_left = waiter.leave
         verdict = self._verifier.ask(key, token, need, waiter)
-        if verdict is not None:
-            exchange.on_left = None
-            return self.settle(exchange, way, need, verdict)
-        return None
+        if verdict is None:
+            return None
+        exchange.on_left = None
+        return self.settle(exchange, way, need, verdict)
 
-    def _way(self, method: str, target: bytes) -> _Way:
+    def _look_at(self, method: str, target: bytes) -> _Way:
         """Raises RefusedTarget."""
         raw_path, query = split(target)
         path = matched_path(raw_path)
         check_query(query)
         own = self._protected_resource.answer(method, path)
         need = Access.PUBLIC if own is not None else self._policy.requirement_for(method, path)
-        return _Way(path, raw_path + query, need, own, path == CHECK_PATH)
+        way = _Way(path, raw_path + query, need, own, path == CHECK_PATH)
+        if len(target) <= _LONGEST_REMEMBERED:
+            if len(self._ways) >= _MOST_REMEMBERED:
+                self._ways.clear()
+            self._ways[method, target] = way
+        return way
 
     def _without_token(self, exchange: Exchange, way: _Way, access: Access) -> Answer | None:
         if access is Access.DENY:
@@ -167,7 +180,10 @@ class Service:
             return refuse(reason, requirement, verdict.retry_after)
         if way.is_check:
             return _check(exchange.method)
-        return self._admit(exchange, way, verdict.facts)
+        if self._proxy is None:  # as in _admit; a call less on the hot path
+            return demonstration(exchange.method, way.path, requirement, verdict.facts)
+        self._proxy.forward(exchange, way.target, verdict.facts)
+        return None
 
     def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> Answer | None:
         if self._proxy is None:

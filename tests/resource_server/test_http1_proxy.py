@@ -359,7 +359,7 @@ async def test_an_upstream_that_takes_no_more_of_a_body_is_waited_for_no_longer_
     proxy = Proxy(upstream, Identity(upstream, Rules(())), lambda result, seconds: None, ticker)
     front = Front(Limits())
     front.receive(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
-    relay = _Relay(proxy, front.exchanges[0], b"")
+    relay = _Relay(proxy, front.exchanges[0], b"", False, False, None, 0.0)
     relay.connection = connection = ClientConnection(proxy.pool)
     connection.connection_made(Wire())
     relay.pause()

@@ -70,16 +70,12 @@ class Pool(Owner):
 
     def begin(self, call: Call) -> None:
         """Send `call`; how it goes on is told to the call itself."""
-        if not self._opened:
-            self._opened = True
-            self.ticker.add(self.sweep)
         if self.origin.secure:
             self._check_trust()
         idle, now = self._idle, self.ticker.now
         while idle:
             connection = idle.pop()
-            if now - connection.idle_since <= IDLE_SECONDS and connection.reusable:
-                connection.begin(call)
+            if now - connection.idle_since <= IDLE_SECONDS and connection.begin(call, now):
                 return
             connection.end()
         self.again(call)
@@ -138,6 +134,9 @@ class Pool(Owner):
             self._idle.remove(connection)
 
     def again(self, call: Call) -> None:
+        if not self._opened:
+            self._opened = True
+            self.ticker.add(self.sweep)
         self._dialling[call] = asyncio.create_task(self._dial(call))
 
     def _check_trust(self) -> None:
@@ -158,12 +157,12 @@ class Pool(Owner):
         except OSError as error:
             failure = Failure.TLS if isinstance(error, ssl.CertificateError) else Failure.CONNECTION
         else:
-            if connection.reusable:
-                del self._dialling[call]
-                self._all.add(connection)
-                connection.begin(call)
-                return
-            failure = Failure.CONNECTION  # it ended while it was being handed over, and will not say so again
+            del self._dialling[call]
+            self._all.add(connection)
+            if not connection.begin(call, self.ticker.now):
+                self._all.discard(connection)  # it ended while it was being handed over, and will not say so again
+                call.failed(Failure.CONNECTION)
+            return
         del self._dialling[call]
         call.failed(failure)
 
