@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..bearer import Header
@@ -17,6 +18,7 @@ class Fetch(Call):
     """
 
     repeatable = True
+    patience = math.inf
     status = 0
     content = b""
     """The answer's body."""
@@ -53,15 +55,12 @@ class Fetch(Call):
 
     # The connection's calls.
 
-    def sent(self) -> None:
-        if self.connection is not None:
-            self.connection.request_sent = True
-
     def answered_whole(self, answer: WholeAnswer) -> None:
         if len(answer.body) > self._largest:
-            self._refuse_size()
+            self.too_large()
             return
         self._answered, self.status, self.content = answer, answer.status, answer.body
+        self.fetched()
 
     def answered(self, head: Head) -> None:
         self._answered, self.status, self.content = head, head.status, b""
@@ -71,7 +70,8 @@ class Fetch(Call):
 
     def flush(self) -> None:
         if len(self.content) > self._largest:
-            self._refuse_size()
+            self.give_up()
+            self.too_large()
 
     def finished(self, trailers: Sequence[Header]) -> None:
         self.fetched()
@@ -79,7 +79,3 @@ class Fetch(Call):
     def switched(self, head: Head) -> None:
         self.give_up()
         self.failed(Failure.PROTOCOL)
-
-    def _refuse_size(self) -> None:
-        self.give_up()
-        self.too_large()
