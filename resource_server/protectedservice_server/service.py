@@ -67,7 +67,6 @@ class Service:
         self._policy = policy
         self._metrics = metrics
         self._requests = metrics.requests
-        self._lookups = metrics.lookups
         self._introspection = introspection
         self._verifier = Verifier(
             policy,
@@ -126,7 +125,6 @@ class Service:
             key = sha256(values[0][7:]).digest()  # cache.key_of
             verdict = self._verifier.recall(key, need)
             if verdict is not None:
-                self._lookups["hit"] += 1
                 return self.settle(exchange, way, need, verdict)
         return self._ask(exchange, way, need, key)
 
@@ -141,7 +139,6 @@ class Service:
             key = key_of(token)
             verdict = self._verifier.recall(key, need)
             if verdict is not None:
-                self._lookups["hit"] += 1
                 return self.settle(exchange, way, need, verdict)
         waiter = _Waiting(self, self._verifier, exchange, way)
         exchange.on_left = waiter.leave
@@ -180,10 +177,7 @@ class Service:
             return refuse(reason, requirement, verdict.retry_after)
         if way.is_check:
             return _check(exchange.method)
-        if self._proxy is None:  # as in _admit; a call less on the hot path
-            return demonstration(exchange.method, way.path, requirement, verdict.facts)
-        self._proxy.forward(exchange, way.target, verdict.facts)
-        return None
+        return self._admit(exchange, way, verdict.facts)
 
     def _admit(self, exchange: Exchange, way: _Way, facts: Facts | None) -> Answer | None:
         if self._proxy is None:

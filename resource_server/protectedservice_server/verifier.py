@@ -81,13 +81,13 @@ class Verifier:
     def recall(self, key: bytes, requirement: Requirement) -> Verdict | None:
         """The verdict for a request that carries the token of `key` and has arrived now, from what is remembered.
 
-        None: `ask`. A `hit` is the caller's to count: a call less on the hot path. What is remembered may be used by
-        whoever asks: the bound is measured from now. The key may be of any bytes: those that are no token are not
-        remembered.
+        None: `ask`. What is remembered may be used by whoever asks: the bound is measured from now. The key may be of
+        any bytes: those that are no token are not remembered.
         """
         facts = self.cache.get(key, self._clock())
         if facts is None:
             return None
+        self._observer.looked_up("hit")
         reason = decide(facts, requirement, self._issuer, self._wall())
         return Verdict(reason, facts if reason is _OK else None)
 
@@ -104,7 +104,6 @@ class Verifier:
         key = key_of(token)
         verdict = self.recall(key, requirement)
         if verdict is not None:
-            self._observer.looked_up("hit")
             return verdict
         waiter = _Awaited(asyncio.get_running_loop().create_future())
         verdict = self.ask(key, token, requirement, waiter)

@@ -135,10 +135,8 @@ class ServerConnection(asyncio.Protocol):
                 exchange.crash(bug)
             self.parsing = False
             if answer is None:
-                if not exchange.ended:  # as _waits_for; a call less on the hot path
-                    self._takes = self._ready = False
-                    if (receiver := exchange.receiver) is not None:
-                        receiver.request_ended(())
+                if not exchange.ended:
+                    self._waits_for(exchange, ())
             elif not (exchange.ended or self.host.draining or (transport := self._transport).is_closing()):
                 ticker = self.ticker
                 self._exchange, self._since = None, ticker.now
@@ -275,6 +273,25 @@ class ServerConnection(asyncio.Protocol):
         if not (self._lingering or self._transport.is_closing()):
             self._transport.write(data)
 
+    def write_last(self, exchange: Exchange, data: bytes) -> None:
+        """As `write` and `answered`, where the request is received and the connection stays: most answers."""
+        if not (self._lingering or self._transport.is_closing()):
+            self._transport.write(data)
+        if exchange is not self._exchange:
+            return
+        self._exchange = exchange.receiver = None
+        self._unwanted, self._since, self._takes = 0, self.ticker.now, True
+        self._ready = not self._lingering and self.unread_since is None
+        if self._ready and not self.parsing:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The next request may come, or has."""
+        if self._held:
+            self.take_body()
+        elif not self._reading:
+            self._read(True)
+
     def passed(self) -> None:
         """Something passed through the tunnel: it is not silent."""
         self._since = self.ticker.now
@@ -305,10 +322,7 @@ class ServerConnection(asyncio.Protocol):
         if exchange.received:
             self._next(exchange)
             if self._ready and not self.parsing:
-                if self._held:
-                    self.take_body()
-                elif not self._reading:
-                    self._read(True)
+                self._go_on()
             return
         if not exchange.keep_alive and exchange.length != 0:
             self._linger()

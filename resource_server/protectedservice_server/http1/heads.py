@@ -51,11 +51,25 @@ _REMEMBERED: Final = 256
 class Layout:
     """The names of a head's headers, lower case and in order, and what follows from them alone."""
 
-    __slots__ = ("authorization", "connection", "count", "form", "hops", "host", "lasting", "names", "plain", "token")
+    __slots__ = (
+        "authorization",
+        "connection",
+        "count",
+        "form",
+        "hops",
+        "host",
+        "lasting",
+        "names",
+        "plain",
+        "size",
+        "token",
+    )
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
-        self.lasting = len(names) <= _MOST and sum(map(len, names)) <= _LONGEST_NAMES
+        self.size = sum(map(len, names))
+        """Bytes of the names."""
+        self.lasting = len(names) <= _MOST and self.size <= _LONGEST_NAMES
         """Whether it is remembered, and so is the same one for the next head with these names."""
         self.host = names.index(b"host") if b"host" in names else -1
         """Where `Host` stands first; -1: nowhere."""
