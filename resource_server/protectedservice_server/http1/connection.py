@@ -273,6 +273,25 @@ class ServerConnection(asyncio.Protocol):
         if not (self._lingering or self._transport.is_closing()):
             self._transport.write(data)
 
+    def write_last(self, exchange: Exchange, data: bytes) -> None:
+        """As `write` and `answered`, where the request is received and the connection stays: most answers."""
+        if not (self._lingering or self._transport.is_closing()):
+            self._transport.write(data)
+        if exchange is not self._exchange:
+            return
+        self._exchange = exchange.receiver = None
+        self._unwanted, self._since, self._takes = 0, self.ticker.now, True
+        self._ready = not self._lingering and self.unread_since is None
+        if self._ready and not self.parsing:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The next request may come, or has."""
+        if self._held:
+            self.take_body()
+        elif not self._reading:
+            self._read(True)
+
     def passed(self) -> None:
         """Something passed through the tunnel: it is not silent."""
         self._since = self.ticker.now
@@ -303,10 +322,7 @@ class ServerConnection(asyncio.Protocol):
         if exchange.received:
             self._next(exchange)
             if self._ready and not self.parsing:
-                if self._held:
-                    self.take_body()
-                elif not self._reading:
-                    self._read(True)
+                self._go_on()
             return
         if not exchange.keep_alive and exchange.length != 0:
             self._linger()

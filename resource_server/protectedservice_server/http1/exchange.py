@@ -109,6 +109,9 @@ class Exchange(msgspec.Struct, eq=False):
             self._doubt_the_body(connection.limits.unwanted_bytes)
         self.started = self.ended = True
         keep = self.keep_alive and not (self.http10 or connection.host.draining)
+        if keep and self.received:
+            connection.write_last(self, whole(answer, connection.ticker.date, b"", self.method != "HEAD"))
+            return
         line = b"" if keep else self._connection_line()
         connection.write(whole(answer, connection.ticker.date, line, self.method != "HEAD"))
         if self.received or not (connection.parsing and self.keep_alive):
@@ -169,10 +172,11 @@ class Exchange(msgspec.Struct, eq=False):
         """The whole answer of another server in one write, to a request that is received and speaks HTTP/1.1."""
         connection = self.connection
         more = b"" if answer.layout.dated else b"date: %b\r\n" % connection.ticker.date
-        if not self.keep_alive or connection.host.draining:
-            more += self._connection_line()
         self.ended = True
-        connection.write(answer.passed_on(status_line(answer.status), more))
+        if self.keep_alive and not connection.host.draining:
+            connection.write_last(self, answer.passed_on(status_line(answer.status), more))
+            return
+        connection.write(answer.passed_on(status_line(answer.status), more + self._connection_line()))
         connection.answered(self)
 
     def write(self, data: bytes) -> None:
