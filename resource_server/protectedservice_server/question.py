@@ -122,6 +122,9 @@ class Question(msgspec.Struct, eq=False):
     overtaken: bool = False
     """Its answer must not be remembered: since it was sent, another one was answered inactive."""
 
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # a Struct's own tells every field, and so the token
+
     def told(self, outcome: Outcome) -> None:
         """See `Asker`."""
         self.ended(self, outcome)

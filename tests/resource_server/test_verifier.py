@@ -867,6 +867,17 @@ async def test_callers_who_leave_while_the_failure_of_such_a_question_is_told_do
     assert len(world.verifier._questions) == 0
 
 
+async def test_a_question_that_is_printed_shows_no_token() -> None:
+    world = World()
+    task = await world.request()
+    shown = repr(world.pending[0].asker)
+    await world.answer(GOOD)
+
+    assert "Question" in shown
+    assert TOKEN not in shown
+    assert (await task).reason is Reason.OK
+
+
 async def test_a_question_that_was_sent_outlives_its_callers() -> None:
     world = World()
     gone = await world.request()
