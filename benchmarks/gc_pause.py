@@ -15,7 +15,7 @@ import sys
 import time
 
 from protectedservice_server.cache import Cache, key_of
-from protectedservice_server.introspection import facts_of
+from protectedservice_server.introspection_response import facts_of
 
 
 def longest_pause(tokens: int) -> float:

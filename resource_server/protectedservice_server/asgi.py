@@ -17,6 +17,7 @@ where the server has one.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
@@ -89,10 +90,12 @@ class Gate:
             breaker=Breaker(clock, self.metrics.breaker_changed),
         )
         self.metrics.watch_cache(self.verifier.cache.sizes)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
+            self._settle_in()
             await self._http(scope, receive, send)
         elif kind == "websocket":
             await receive()
@@ -104,8 +107,18 @@ class Gate:
 
     async def close(self) -> None:
         """Give up what is under way and close the connections to the authorization server."""
-        await self.verifier.close()
+        self._settle_in()
+        self.verifier.close()
         await self._introspection.close()
+
+    def _settle_in(self) -> None:
+        """Leave behind what belongs to a loop that has ended: test clients run each request in one of its own."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None:
+                self.verifier.restart()
+                self._introspection.restart()
+            self._loop = loop
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:

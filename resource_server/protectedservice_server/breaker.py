@@ -35,6 +35,9 @@ class State(IntEnum):
     OPEN = 2
 
 
+_CLOSED: Final = State.CLOSED
+
+
 class Breaker:
     """Counts failures in a row, refuses while open, then lets one probe through at a time."""
 
@@ -49,7 +52,7 @@ class Breaker:
 
     def wait(self) -> float | None:
         """None: ask now, and report back. Else the seconds after which it is worth trying again."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return None
         left = self._open_until - self._clock()
         if left > 0:
@@ -62,6 +65,8 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The server answered as it should."""
+        if self.state is _CLOSED and not self._failures:
+            return  # as nearly always; `_wait` is over since it closed
         self._failures = 0
         self._wait = 0.0
         self._probing = False

@@ -75,10 +75,14 @@ class Cache:
     def put(self, key: bytes, facts: Facts, asked_at: float, lifetime: float) -> None:
         """Remember `facts` for `lifetime` seconds from `asked_at`, at most for the bound (and `stale`).
 
-        Of two answers about one token the one that was asked for later stays, in whatever order they come back.
+        Of two answers about one token the one that was asked for later stays, in whatever order they come back. But
+        where it says that the token is good and the other that it is not, neither does: which of them the server looked
+        at last nobody knows.
         """
         known = self._active.get(key) or self._inactive.get(key)
         if known is not None and known.asked_at > asked_at:
+            if known.facts.active and not facts.active:
+                self.forget(key)
             return
         self.forget(key)
         fresh, kept = min(lifetime, self._bound), min(lifetime, self._bound + self._stale)

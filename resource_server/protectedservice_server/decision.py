@@ -57,6 +57,15 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
 
 INACTIVE = Facts(active=False)
 
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What was decided about a request; `facts` are there iff `reason` is OK. `retry_after` is in seconds."""
+
+    reason: Reason
+    facts: Facts | None = None
+    retry_after: int = 1
+
+
 # Looked up once: what an enumeration's member costs to reach by its name is a tenth of this whole decision.
 _OK: Final = Reason.OK
 _ANY: Final = ScopeMatch.ANY

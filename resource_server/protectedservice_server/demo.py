@@ -42,17 +42,18 @@ def demonstration(method: str, path: str, need: Requirement | Access, facts: Fac
         return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))
     if path in _OPEN:
         return _json(_OPEN[path])
-    if not isinstance(need, Requirement):  # a rule says Public
+    if type(need) is not Requirement:  # a rule says Public
         return _json(_OPEN["/public"])
     # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
     if facts is None:
         raise LookupError("a protected path was reached without a token")
     exp = facts.exp if facts.exp is None else int(facts.exp)
-    return _json(_Told(True, True, " ".join(need.scopes), facts.client_id, facts.sub, facts.scope, exp))
+    told = _Told(True, True, " ".join(need.scopes), facts.client_id, facts.sub, facts.scope, exp)
+    return Answer(200, JSON_HEADERS, _encode(told))
 
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def _json(document: _Told | dict[str, object]) -> Answer:
+def _json(document: dict[str, object]) -> Answer:
     return Answer(200, JSON_HEADERS, _encode(document))

@@ -7,9 +7,8 @@ from this server are taken off; `Host` is the upstream's own authority; who call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from operator import add
 from typing import Final
 
 from .bearer import Header
@@ -17,7 +16,7 @@ from .decision import Facts
 from .http1.answers import HOP_BY_HOP
 from .http1.client import Head
 from .http1.exchange import Exchange
-from .http1.heads import LONGEST_NAMES, Layout, pick
+from .http1.heads import Layout, form
 from .identity import Identity, plain
 
 # Written by us. `http2-settings` goes with an offer that is not passed on.
@@ -40,26 +39,21 @@ _LONGEST_HOST: Final = 256
 _MOST_TOLD: Final = 1024
 
 _KEPT: Final[frozenset[bytes]] = frozenset({b"keep-alive"})
+"""What `Connection` names as a rule: a header that does not pass anyhow."""
 
 
 class _Passing:
-    """What becomes of the headers of one layout: where those stand that pass, and the lines' beginnings."""
+    """What becomes of the heads of one layout."""
 
-    __slots__ = ("names", "pick", "prefixes")
+    __slots__ = ("form", "framed")
 
-    def __init__(self, layout: Layout, passes: Callable[[bytes], bool]) -> None:
-        places = [at for at, name in enumerate(layout.names) if passes(name)]
-        self.names = [layout.names[at] for at in places]
-        self.pick = pick(places)
-        self.prefixes = [b"%b: " % name for name in self.names]
-
-    def lines(self, values: Sequence[bytes], named: frozenset[bytes]) -> bytes:
-        """The header lines, without those that `named` holds."""
-        passing = self.pick(values)
-        if named <= _KEPT:
-            return b"\r\n".join(map(add, self.prefixes, passing)) + b"\r\n" if self.prefixes else b""
-        pairs = zip(self.names, passing, strict=True)
-        return b"".join([b"%b: %b\r\n" % header for header in pairs if header[0] not in named])
+    def __init__(self, layout: Layout, authority: bytes, passes: Callable[[bytes], bool]) -> None:
+        left_out = frozenset([name for name in layout.names if not passes(name)])
+        start = b"%%b %%b HTTP/1.1\r\nhost: %b\r\n" % authority.replace(b"%", b"%%")
+        self.form = start + form(layout.names, left_out) + b"%b%b%b%b\r\n"
+        """The head that is passed on; `%` it with method, target, values, and four times lines of ours."""
+        self.framed = b"content-length" in layout.names
+        """Whether the caller told a length."""
 
 
 class Requests:
@@ -69,42 +63,51 @@ class Requests:
         self._identity, self._authority = identity, authority
         self._remembered = lru_cache(maxsize=1024)(self._looked_at)
         self._passing = lru_cache(maxsize=256)(self._passing_anew)
-        self._whence = lru_cache(maxsize=1024)(_whence)
         self._told: dict[int, tuple[Facts, bytes]] = {}
 
     def head(self, exchange: Exchange, target: bytes, facts: Facts | None) -> bytes:
         """The head of the request. Without `facts` nobody is named: the path is open to all."""
-        layout, host = exchange.layout, exchange.host
-        passing = (self._passing if layout.size <= LONGEST_NAMES else self._passing_anew)(layout)
-        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b%b\r\n" % (
+        layout, connection, host = exchange.layout, exchange.connection, exchange.host
+        if exchange.hops <= _KEPT:
+            passing = (self._passing if layout.lasting else self._passing_anew)(layout)
+        else:
+            passing = self._passing_anew(layout, exchange.hops)
+        whence = connection.whence
+        if whence is None or whence[0] != host:
+            # Nearly all requests of a connection are for one host.
+            whence = host, _whence(connection.client, host, connection.secure)
+            if len(host) <= _LONGEST_HOST:
+                connection.whence = whence
+        ours = b""
+        if facts is not None:
+            # The same facts come back as long as their token is remembered; what is kept keeps its identity.
+            told = self._told.get(id(facts)) or self._tell(facts)
+            ours = told[1]
+        return passing.form % (
             exchange.method.encode("ascii"),
             target,
-            self._authority,
-            passing.lines(exchange.values, exchange.hops),
-            self._token(exchange, facts) if exchange.authorization else b"",
-            (self._whence if len(host) <= _LONGEST_HOST else _whence)(exchange.client, host, exchange.secure),
-            self._who(facts) if facts is not None else b"",
-            _framing(exchange),
+            *exchange.values,
+            self._token(exchange, facts) if self._identity.forward_token and exchange.authorization else b"",
+            whence[1],
+            ours,
+            _framing(exchange) if exchange.length != 0 or exchange.upgrade or passing.framed else b"",
         )
 
-    def _passing_anew(self, layout: Layout) -> _Passing:
-        return _Passing(layout, self._passes)
+    def _passing_anew(self, layout: Layout, named: frozenset[bytes] = _KEPT) -> _Passing:
+        return _Passing(layout, self._authority, lambda name: name not in named and self._passes(name))
 
     def _token(self, exchange: Exchange, facts: Facts | None) -> bytes:
         if self._identity.drops("authorization", facts):
             return b""
         return b"authorization: %b\r\n" % exchange.authorization[0]
 
-    def _who(self, facts: Facts) -> bytes:
-        """The lines that say who calls. The same facts come back as long as their token is remembered."""
-        known = self._told.get(id(facts))
-        if known is not None:  # what is kept here keeps its identity
-            return known[1]
+    def _tell(self, facts: Facts) -> tuple[Facts, bytes]:
+        """The lines that say who calls, to be kept."""
         if len(self._told) >= _MOST_TOLD:
             self._told.clear()
         lines = "".join(f"{name}: {value}\r\n" for name, value in self._identity.told(facts)).encode("ascii")
-        self._told[id(facts)] = (facts, lines)
-        return lines
+        told = self._told[id(facts)] = (facts, lines)
+        return told
 
     def trailers(self, received: Iterable[Header]) -> list[Header]:
         """Trailers that may pass: those that nobody can mistake for a header that was checked or replaced."""
@@ -151,6 +154,4 @@ def _framing(exchange: Exchange) -> bytes:
         return b"transfer-encoding: chunked\r\n"
     if exchange.upgrade:
         return b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade
-    if exchange.length or b"content-length" in exchange.layout.names:
-        return b"content-length: %d\r\n" % exchange.length
-    return b""
+    return b"content-length: %d\r\n" % exchange.length

@@ -51,7 +51,8 @@ class Identity:
 
     def __init__(self, upstream: Upstream, rules: Rules) -> None:
         self._told = tuple(upstream.identity_headers.items()) if upstream.tell_identity else ()
-        self._forward_token = upstream.forward_token
+        self.forward_token = upstream.forward_token
+        """Whether a token that was looked at passes."""
         names = {plain(name) for name in (*IDENTITY_HEADERS.values(), *upstream.identity_headers.values())}
         self._dropped = frozenset(_REPLACED | names | (_OVERRIDES if rules.rules else frozenset()))
 
@@ -59,7 +60,7 @@ class Identity:
         """Whether the caller's header of this plain name goes no further. `facts`: of its token, if one was needed."""
         if name == "authorization":
             # What was not looked at must not arrive as if it had been.
-            return facts is None or not self._forward_token
+            return facts is None or not self.forward_token
         return name in self._dropped or name.startswith(_REPLACED_PREFIX)
 
     def told(self, facts: Facts | None) -> list[tuple[str, str]]:

@@ -8,45 +8,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote_plus, urlsplit
 
-import msgspec
-
 from . import credentials
-from .bearer import Header
 from .credentials import Credentials, CredentialsError
-from .decision import INACTIVE, Facts
 from .http1.client import Failure
-from .http1.pool import CallFailed, Origin, Pool, TooLarge, fetch
+from .http1.fetch import Fetch
+from .http1.pool import Origin, Pool
 from .http1.ticker import Ticker
+from .introspection_response import learnt
 from .policy import ClientAuthentication, Policy
+from .question import Asker, Outcome, RefusedUs, Unavailable
 from .trust import Trust
-from .verifier import Learnt, RefusedUs, Unavailable
 
 logger = logging.getLogger(__name__)
 
 LARGEST_ANSWER: Final = 64 * 1024
 """Bytes. Real answers are below 4 KiB."""
 
-LONGEST_RETRY_AFTER: Final = 300.0
-"""Seconds that are passed on to callers at most."""
-
 PAUSE: Final = 0.05
 """Seconds before a failed connection is tried again, times the attempt: a restarting server needs a moment."""
+
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9\-._~]*").fullmatch  # RFC 3986 section 2.3: they stand for themselves
 
 # An answer that grows as it is unpacked has no bound: it is asked for as it is.
 _HEAD: Final = (
     "POST {target} HTTP/1.1\r\nhost: {host}\r\nuser-agent: protectedservice-server\r\naccept: application/json\r\n"
     "accept-encoding: identity\r\ncontent-type: application/x-www-form-urlencoded\r\n"
 )
-_DIGITS: Final = re.compile(rb"[0-9]{1,9}")
-
-# RFC 7009 and 6750 name them; oidc-provider answers the first to anything that looks like a JWT it did not make.
-_BLAMES_TOKEN: Final = frozenset({"unsupported_token_type", "invalid_token"})
 
 
 class Introspection:
@@ -65,31 +57,29 @@ class Introspection:
         self._authentication = policy.authorization_server.client_authentication
         ca_file = policy.authorization_server.ca_file
         self._trust = Trust(Path(ca_file) if ca_file else None)
-        self._retries = policy.validation.retries
-        self._credentials = held
+        self.retries = policy.validation.retries
         self._reread = reread
+        self._origin = origin
+        self._connect_seconds = policy.validation.timeout
+        self._hold(held)
+        self.restart()
+
+    def restart(self) -> None:
+        """Connect anew, without the connections of an event loop that has ended."""
         # The time is the verifier's to keep, and so is the number of calls under way.
-        self._pool = Pool(origin, Ticker(), policy.validation.timeout, context=self._trust.context)
+        self.pool = Pool(self._origin, Ticker(), self._connect_seconds, context=self._trust.context)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._pool.close()
+        await self.pool.close()
 
-    async def __call__(self, token: str) -> Learnt:
-        """What the server says about `token`.
+    def __call__(self, token: str, asker: Asker) -> Asking:
+        """Ask about `token`; `asker` is told what the server says (see `question.Introspect`)."""
+        asking = Asking(self, token, asker)
+        asking.begin()
+        return asking
 
-        Raises:
-            Unavailable: nothing that can be trusted; RefusedUs where this server's own credentials are the cause.
-        """
-        used = self._credentials
-        try:
-            return await self._ask(token, used)
-        except RefusedUs:
-            if self._fresh() == used:
-                raise  # the same credentials would be refused again
-        return await self._ask(token, self._credentials)
-
-    def _fresh(self) -> Credentials:
+    def fresh(self) -> Credentials:
         """The credentials as their files have them now; the old ones while the files cannot be used."""
         try:
             found = self._reread()
@@ -97,37 +87,89 @@ class Introspection:
             for fault in error.faults:
                 logger.warning("The credentials cannot be read again: %s", fault)
         else:
-            if found != self._credentials:
+            if found != self.credentials:
                 logger.info("Read changed credentials after the authorization server refused the old ones")
-            self._credentials = found
-        return self._credentials
+                self._hold(found)
+        return self.credentials
 
-    async def _ask(self, token: str, held: Credentials) -> Learnt:
-        request = self._request(token, held)
-        for attempt in range(self._retries + 1):
-            try:
-                status, headers, body = await fetch(self._pool, request, LARGEST_ANSWER)
-            except TooLarge:
-                raise Unavailable("too_large") from None
-            except CallFailed as failed:
-                if failed.failure is not Failure.CONNECTION or attempt == self._retries:
-                    kind = "protocol" if failed.failure is Failure.SLOW else failed.failure.value
-                    raise Unavailable(kind) from None
-                await asyncio.sleep(PAUSE * (attempt + 1))
-            else:
-                return _learnt(status, _retry_after(headers), body)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _request(self, token: str, held: Credentials) -> bytes:
-        """The whole question as bytes (RFC 7662 section 2.1)."""
-        form = f"token={quote_plus(token)}&token_type_hint=access_token"
+    def _hold(self, held: Credentials) -> None:
+        self.credentials = held
         authorization = ""
+        self._rest = "&token_type_hint=access_token"
         match self._authentication:
             case ClientAuthentication.BASIC:
                 authorization = f"authorization: {held.basic()}\r\n"
             case ClientAuthentication.POST:
-                form += f"&client_id={quote_plus(held.client_id)}&client_secret={quote_plus(held.client_secret)}"
-        return f"{self._head}{authorization}content-length: {len(form)}\r\n\r\n{form}".encode("ascii")
+                client_id, secret = quote_plus(held.client_id), quote_plus(held.client_secret)
+                self._rest += f"&client_id={client_id}&client_secret={secret}"
+        self._start = f"{self._head}{authorization}content-length: "
+
+    def request(self, token: str) -> bytes:
+        """The whole question as bytes (RFC 7662 section 2.1)."""
+        form = f"token={token if _UNRESERVED(token) else quote_plus(token)}{self._rest}"
+        return f"{self._start}{len(form)}\r\n\r\n{form}".encode("ascii")
+
+
+class Asking(Fetch):
+    """One question on its way: asked again after a lost connection, and with other credentials after a refusal."""
+
+    _refused = False
+    _attempts = 0
+    _pause: asyncio.TimerHandle | None = None
+
+    def __init__(self, introspection: Introspection, token: str, asker: Asker) -> None:
+        super().__init__(introspection.pool, introspection.request(token), LARGEST_ANSWER)
+        self._introspection = introspection
+        self._token = token
+        self._asker = asker
+        self._used = introspection.credentials
+
+    def give_up(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+        super().give_up()
+
+    def fetched(self) -> None:
+        try:
+            try:
+                outcome: Outcome = learnt(self)
+            except RefusedUs:
+                if not self._use_others():
+                    raise
+                return
+        except Unavailable as failure:
+            # Its traceback knows this question; parted, both go without the garbage collector, and with them the token.
+            outcome = failure.with_traceback(None)
+        except Exception as bug:
+            outcome = bug
+        self._asker.told(outcome)
+
+    def too_large(self) -> None:
+        self._asker.told(Unavailable("too_large"))
+
+    def failed(self, failure: Failure) -> None:
+        if failure is Failure.CONNECTION and self._attempts < self._introspection.retries:
+            self._attempts += 1
+            self._pause = asyncio.get_running_loop().call_later(PAUSE * self._attempts, self._again)
+            return
+        self._asker.told(Unavailable("protocol" if failure is Failure.SLOW else failure.value))
+
+    def _use_others(self) -> bool:
+        """Ask once more where the credentials have changed; the same ones would be refused again."""
+        introspection = self._introspection
+        if self._refused or introspection.fresh() == self._used:
+            return False
+        self._refused, self._attempts = True, 0
+        self.head = introspection.request(self._token)
+        self.begin()
+        return True
+
+    def _again(self) -> None:
+        self._pause = None
+        try:
+            self.begin()
+        except Exception as bug:  # nobody above would tell it
+            self._asker.told(bug)
 
 
 def reader(policy: Policy, folder: Path) -> Introspection:
@@ -144,130 +186,3 @@ def _target(endpoint: str) -> str:
     """Path and query of the endpoint, as they stand in the policy."""
     parts = urlsplit(endpoint)
     return f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-
-
-def _retry_after(headers: Sequence[Header]) -> float | None:
-    """Seconds; None for a date too: clocks differ, and the breaker has waits of its own."""
-    values = [value.strip() for name, value in headers if name == b"retry-after"]
-    if len(values) != 1 or not _DIGITS.fullmatch(values[0]):
-        return None
-    return min(float(values[0]), LONGEST_RETRY_AFTER)
-
-
-def _learnt(status: int, retry_after: float | None, body: bytes) -> Learnt:
-    """What an answer means. Pure.
-
-    Raises:
-        Unavailable: nothing about the token.
-    """
-    if status == 200:
-        return Learnt(facts_of(body))
-    if status in (401, 403):  # django-oauth-toolkit has 403 for what others call 401
-        raise RefusedUs
-    if status == 400:
-        code, description = _oauth_error(body)
-        if code in _BLAMES_TOKEN or (code == "invalid_request" and _blames_token(description)):
-            return Learnt(INACTIVE, blames_token=True)
-        if code in ("invalid_client", "unauthorized_client"):
-            raise RefusedUs
-        if code:
-            # Our question is always well-formed: whatever is wrong came with the token, which anybody may send.
-            raise Unavailable("status_4xx", retry_after, counts=False)
-    raise Unavailable(f"status_{status // 100}xx", retry_after)
-
-
-def _blames_token(description: str) -> bool:
-    """Whether an `invalid_request` speaks of the token that was sent, not of a parameter that was not found."""
-    words = set(re.findall(r"[a-z]+", description.lower()))
-    return "token" in words and not words & {"missing", "required", "client"}
-
-
-def _oauth_error(body: bytes) -> tuple[str, str]:
-    document = _json(body)
-    if not isinstance(document, dict):
-        return "", ""
-    code, description = document.get("error"), document.get("error_description")
-    return (code if isinstance(code, str) else ""), (description if isinstance(description, str) else "")
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-
-
-def facts_of(body: bytes) -> Facts:
-    """The facts in the body of a 200 answer. Pure.
-
-    Raises:
-        Unavailable: no JSON object, `active` absent or not a boolean, or a member of a wrong type.
-    """
-    document = _json(body)
-    if not isinstance(document, dict):
-        raise Unavailable("not_json")
-    active = document.get("active")
-    if not isinstance(active, bool):
-        raise Unavailable("active_absent")
-    if not active:
-        return INACTIVE
-    scope, scopes = _scopes(_text(document, "scope") or "")
-    return Facts(
-        active=True,
-        scope=scope,
-        scopes=scopes,
-        client_id=_shared(_text(document, "client_id")),
-        sub=_text(document, "sub"),
-        username=_text(document, "username"),
-        aud=_shared_audiences(_audiences(document)),
-        iss=_shared(_text(document, "iss")),
-        exp=_seconds(document, "exp"),
-        nbf=_seconds(document, "nbf"),
-    )
-
-
-@lru_cache(maxsize=1024)
-def _shared(text: str | None) -> str | None:
-    """The same text as one object: thousands of remembered tokens have few different clients and issuers."""
-    return text
-
-
-@lru_cache(maxsize=1024)
-def _scopes(text: str) -> tuple[str, frozenset[str]]:
-    """The scopes in order, and as a set. Shared: thousands of remembered tokens have few different ones."""
-    words = [word for word in text.split(" ") if word]
-    return " ".join(words), frozenset(words)
-
-
-@lru_cache(maxsize=1024)
-def _shared_audiences(audiences: tuple[str, ...]) -> tuple[str, ...]:
-    return audiences
-
-
-def _text(document: dict[str, Any], name: str) -> str | None:
-    value = document.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Unavailable("malformed", counts=False)  # about this token alone
-    return value
-
-
-def _audiences(document: dict[str, Any]) -> tuple[str, ...]:
-    value = document.get("aud")
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-        raise Unavailable("malformed", counts=False)  # about this token alone
-    return tuple(values)
-
-
-def _seconds(document: dict[str, Any], name: str) -> float | None:
-    value = document.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unavailable("malformed", counts=False)  # about this token alone
-    try:
-        return float(value)
-    except OverflowError:
-        raise Unavailable("malformed", counts=False) from None

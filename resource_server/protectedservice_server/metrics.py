@@ -65,7 +65,8 @@ class Metrics:
         histogram = self.upstream.get(result)
         if histogram is None:
             histogram = self.upstream[result] = Histogram(_UPSTREAM_BUCKETS)
-        histogram.observe(seconds)
+        histogram.counts[bisect_left(_UPSTREAM_BUCKETS, seconds)] += 1  # observe; a call less on the hot path
+        histogram.sum += seconds
 
     def watch_cache(self, sizes: Callable[[], tuple[int, int]]) -> None:
         """Read the sizes of the tables (active, inactive) at each scrape."""

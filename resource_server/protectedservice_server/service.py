@@ -1,22 +1,22 @@
 """The service port: every request is checked, decided and then answered, or passed on to the upstream.
 
-A request whose token is remembered is decided on the spot, within the call that brought its head. Only the others wait,
-each in a task of its own, for the authorization server. `asgi.Gate` does the same in front of somebody's application.
+A request whose token is remembered is decided on the spot, within the call that brought its head. Only the others wait
+for the authorization server. `asgi.Gate` does the same in front of somebody's application.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import sha256
 from typing import Final, cast
 
 from .asgi import monotonic
 from .bearer import Answer, error, refuse, token_of
 from .breaker import Breaker
-from .decision import Facts, Reason
+from .cache import key_of
+from .decision import Facts, Reason, Verdict
 from .demo import demonstration
 from .http1.exchange import Exchange
 from .http1.ticker import Ticker
@@ -26,8 +26,9 @@ from .metrics import Metrics
 from .policy import CHECK_PATH, Access, Need, Policy, Requirement
 from .protected_resource import ProtectedResource
 from .proxy import Proxy
+from .question import Waiter
 from .request_target import RefusedTarget, check_query, matched_path, split
-from .verifier import Verdict, Verifier
+from .verifier import Verifier
 
 _OK: Final = Reason.OK
 
@@ -83,15 +84,11 @@ class Service:
             else Proxy(upstream, Identity(upstream, policy.rules), metrics.upstream_answered, ticker)
         )
         self._protected_resource = ProtectedResource(policy)
-        self._known_way = lru_cache(maxsize=_MOST_REMEMBERED)(self._way)
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._ways: dict[tuple[str, bytes], _Way] = {}
 
     async def close(self) -> None:
         """Give up what is under way, and close the connections to upstream and authorization server."""
-        for task in tuple(self._waiting):
-            task.cancel()
-        await asyncio.gather(*self._waiting, return_exceptions=True)
-        await self._verifier.close()
+        self._verifier.close()
         await self._introspection.close()
         if self._proxy is not None:
             await self._proxy.close()
@@ -111,39 +108,59 @@ class Service:
 
     def __call__(self, exchange: Exchange) -> Answer | None:
         """Decide about one request. Nothing is passed on that was not decided."""
-        target = exchange.target
-        try:
-            way = (self._known_way if len(target) <= _LONGEST_REMEMBERED else self._way)(exchange.method, target)
-        except RefusedTarget as refusal:
-            self._metrics.decided(Reason.MALFORMED)
-            return error(400, "invalid_request", f"Refused: {refusal}")
+        way = self._ways.get((exchange.method, exchange.target))
+        if way is None:
+            try:
+                way = self._look_at(exchange.method, exchange.target)
+            except RefusedTarget as refusal:
+                self._metrics.decided(Reason.MALFORMED)
+                return error(400, "invalid_request", f"Refused: {refusal}")
         need = way.need
         if type(need) is not Requirement:
             return self._without_token(exchange, way, cast(Access, need))
         values = exchange.authorization
+        key = b""
         if len(values) == 1 and values[0][:7] == b"Bearer ":
             # What was never asked about is not remembered, whatever it is: only of the others the form is looked at.
-            verdict = self._verifier.recall(values[0][7:], need)
+            key = sha256(values[0][7:]).digest()  # cache.key_of
+            verdict = self._verifier.recall(key, need)
             if verdict is not None:
-                return self._settle(exchange, way, need, verdict)
+                return self.settle(exchange, way, need, verdict)
+        return self._ask(exchange, way, need, key)
+
+    def _ask(self, exchange: Exchange, way: _Way, need: Requirement, key: bytes) -> Answer | None:
+        """Wait for the authorization server; `key` is that of what usually is the token, if there is one."""
+        values = exchange.authorization
         token = token_of(values)
         if type(token) is Reason:
             self._metrics.decided(token)
             return refuse(token, need)
-        task = asyncio.create_task(self._ask(exchange, way, need, token))
-        exchange.on_left = task.cancel
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
-        return None
+        if not key or len(token) != len(values[0]) - 7:  # written in another way: it was not looked for yet
+            key = key_of(token)
+            verdict = self._verifier.recall(key, need)
+            if verdict is not None:
+                return self.settle(exchange, way, need, verdict)
+        waiter = _Waiting(self, self._verifier, exchange, way)
+        exchange.on_left = waiter.leave
+        verdict = self._verifier.ask(key, token, need, waiter)
+        if verdict is None:
+            return None
+        exchange.on_left = None
+        return self.settle(exchange, way, need, verdict)
 
-    def _way(self, method: str, target: bytes) -> _Way:
+    def _look_at(self, method: str, target: bytes) -> _Way:
         """Raises RefusedTarget."""
         raw_path, query = split(target)
         path = matched_path(raw_path)
         check_query(query)
         own = self._protected_resource.answer(method, path)
         need = Access.PUBLIC if own is not None else self._policy.requirement_for(method, path)
-        return _Way(path, raw_path + query, need, own, path == CHECK_PATH)
+        way = _Way(path, raw_path + query, need, own, path == CHECK_PATH)
+        if len(target) <= _LONGEST_REMEMBERED:
+            if len(self._ways) >= _MOST_REMEMBERED:
+                self._ways.clear()
+            self._ways[method, target] = way
+        return way
 
     def _without_token(self, exchange: Exchange, way: _Way, access: Access) -> Answer | None:
         if access is Access.DENY:
@@ -152,17 +169,8 @@ class Service:
         self._metrics.decided(Reason.OPEN)
         return way.own if way.own is not None else self._admit(exchange, way, None)
 
-    async def _ask(self, exchange: Exchange, way: _Way, requirement: Requirement, token: str) -> None:
-        try:
-            verdict = await self._verifier.verify(token, requirement)
-            exchange.decided()
-            answer = self._settle(exchange, way, requirement, verdict)
-            if answer is not None:
-                exchange.answer(answer)
-        except Exception as bug:
-            exchange.crash(bug)
-
-    def _settle(self, exchange: Exchange, way: _Way, requirement: Requirement, verdict: Verdict) -> Answer | None:
+    def settle(self, exchange: Exchange, way: _Way, requirement: Requirement, verdict: Verdict) -> Answer | None:
+        """What becomes of a request of which the token was decided: its answer; None: it is passed on."""
         reason = verdict.reason
         self._requests[reason] += 1
         if reason is not _OK:
@@ -176,6 +184,34 @@ class Service:
             return demonstration(exchange.method, way.path, way.need, facts)
         self._proxy.forward(exchange, way.target, facts)
         return None
+
+
+class _Waiting(Waiter):
+    """A request that waits for the authorization server."""
+
+    __slots__ = ("_exchange", "_service", "_verifier", "_way")
+
+    def __init__(self, service: Service, verifier: Verifier, exchange: Exchange, way: _Way) -> None:
+        self._service = service
+        self._verifier = verifier
+        self._exchange = exchange
+        self._way = way
+
+    def leave(self) -> None:
+        """Its caller has gone away."""
+        self._exchange.on_left = None  # each knows the other; parted, both go without the garbage collector
+        self._verifier.leave(self)
+
+    def told(self, verdict: Verdict) -> None:
+        exchange = self._exchange
+        exchange.decided()
+        answer = self._service.settle(exchange, self._way, self.requirement, verdict)
+        if answer is not None:
+            exchange.answer(answer)
+
+    def crashed(self, bug: Exception) -> None:
+        self._exchange.on_left = None
+        self._exchange.crash(bug)
 
 
 def _check(method: str) -> Answer:

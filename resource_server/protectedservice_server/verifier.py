@@ -18,67 +18,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Callable
 from typing import Final, Protocol
-
-import msgspec
 
 from .breaker import Breaker, State
 from .cache import Cache, key_of
-from .decision import Facts, Reason, decide
+from .decision import Facts, Reason, Verdict, decide
+from .http1.unforeseen import log_bug
 from .policy import Policy, Requirement
+from .question import Introspect, Learnt, Outcome, Question, Questions, Unavailable, Waiter
 
 logger = logging.getLogger(__name__)
 
 _OK: Final = Reason.OK
-
-MOST_CALLS: Final = 64
-"""Questions under way at once. More only queue up inside the authorization server, where they cost it memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learnt:
-    """An answer about a token."""
-
-    facts: Facts
-    blames_token: bool = False
-    """The server refused to look at the token. Anybody can send such a one, so it says nothing about the server."""
-
-
-class Unavailable(Exception):
-    """No answer that can be trusted. `kind` is one word for the metric and the log: never text of another system.
-
-    Attributes:
-        counts: whether it says anything about the authorization server, and so to the breaker. What only one token or
-            our own queue is to blame for must not: anybody can send such tokens, and many.
-    """
-
-    reason: Reason = Reason.AS_UNAVAILABLE
-
-    def __init__(self, kind: str, retry_after: float | None = None, *, counts: bool = True) -> None:
-        super().__init__(kind)
-        self.kind = kind
-        self.retry_after = retry_after
-        self.counts = counts
-
-
-class RefusedUs(Unavailable):
-    """The authorization server does not accept this server's own credentials, fresh from their files."""
-
-    reason = Reason.AS_REFUSED_US
-
-    def __init__(self) -> None:
-        super().__init__("refused_us")
-
-
-Introspect = Callable[[str], Awaitable[Learnt]]
-"""Asks about one token. Raises: Unavailable."""
-
-
-class _Forgotten(Exception):
-    """The token was said to be revoked after the question was sent: its answer may speak of the time before."""
+_HALF_OPEN: Final = State.HALF_OPEN
 
 
 class Observer(Protocol):
@@ -92,30 +45,6 @@ class Observer(Protocol):
 
     def introspected(self, result: str, seconds: float) -> None:
         """A question ended: `active`, `inactive`, `blamed`, or the kind of failure."""
-
-
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What was decided about a request; `facts` are there iff `reason` is OK."""
-
-    reason: Reason
-    facts: Facts | None = None
-    retry_after: int = 1
-
-
-@dataclass(slots=True)
-class _Call:
-    """A question under way. `sent_at` is None until it is really sent; a `probe` decides whether the breaker closes."""
-
-    probe: bool
-    queued: bool = False
-    """Whether its task has begun: one that is cancelled before that would not tidy up behind itself."""
-    waiters: int = 0
-    sent_at: float | None = None
-    void: bool = False
-    """Its answer must not be used."""
-    overtaken: bool = False
-    """Its answer must not be remembered: a question sent no earlier was answered inactive."""
-    task: asyncio.Task[Facts] | None = field(default=None, repr=False)
 
 
 class Verifier:
@@ -136,7 +65,7 @@ class Verifier:
         breaker: Breaker | None = None,
     ) -> None:
         self._bound = policy.validation.max_revocation_delay
-        self._budget = policy.validation.timeout
+        self._remembers = self._bound + policy.validation.serve_stale > 0
         self._issuer = policy.authorization_server.issuer
         self._introspect = introspect
         self._clock = clock
@@ -144,48 +73,58 @@ class Verifier:
         self._observer = observer
         self.cache = cache if cache is not None else Cache(self._bound, policy.validation.serve_stale)
         self.breaker = breaker if breaker is not None else Breaker(clock)
-        self._calls: dict[bytes, _Call] = {}
-        """The latest question about each token: the one that may be joined."""
-        self._under_way: dict[bytes, list[_Call]] = {}
-        """All questions about each token."""
-        self._slots = asyncio.Semaphore(MOST_CALLS)
+        self._budget = policy.validation.timeout
+        self._questions = Questions(self._budget, self._send)
         self._last_refusal = Reason.AS_UNAVAILABLE
         self._failing: str | None = None
 
-    def recall(self, token: bytes, requirement: Requirement) -> Verdict | None:
-        """The verdict for a request that carries `token` and has arrived now, from what is remembered; None: `verify`.
+    def recall(self, key: bytes, requirement: Requirement) -> Verdict | None:
+        """The verdict for a request that carries the token of `key` and has arrived now, from what is remembered.
 
-        What is remembered may be used by whoever asks: the bound is measured from now, as in `verify`. Any bytes may be
-        asked about: those that are no token are not remembered.
+        None: `ask`. What is remembered may be used by whoever asks: the bound is measured from now. The key may be of
+        any bytes: those that are no token are not remembered.
         """
-        facts = self.cache.get(sha256(token).digest(), self._clock())  # key_of; a call less on the hot path
+        facts = self.cache.get(key, self._clock())
         if facts is None:
             return None
         self._observer.looked_up("hit")
         reason = decide(facts, requirement, self._issuer, self._wall())
         return Verdict(reason, facts if reason is _OK else None)
 
-    async def verify(self, token: str, requirement: Requirement) -> Verdict:
-        """The verdict for a request that carries `token` and has arrived now."""
-        arrived = self._clock()
-        key = key_of(token)
-        facts = self.cache.get(key, arrived)
-        if facts is not None:
-            self._observer.looked_up("hit")
-        while facts is None:
-            try:
-                facts = await self._learn(key, token, arrived)
-            except _Forgotten:
-                continue  # asked anew, after the revocation
-            except Unavailable as failure:
-                facts = self._stale(key, arrived, failure)
-                if facts is None:
-                    return Verdict(failure.reason, retry_after=max(1, math.ceil(failure.retry_after or 1.0)))
-        return self._judged(facts, requirement)
+    def ask(self, key: bytes, token: str, requirement: Requirement, waiter: Waiter) -> Verdict | None:
+        """The same for what is not remembered: `waiter` is told, unless it has to `leave`.
 
-    def _judged(self, facts: Facts, requirement: Requirement) -> Verdict:
-        reason = decide(facts, requirement, self._issuer, self._wall())
-        return Verdict(reason, facts if reason is Reason.OK else None)
+        It may be told before this returns. The verdict, where it is known now.
+        """
+        waiter.arrived, waiter.requirement = self._clock(), requirement
+        return self._wait(key, token, waiter)
+
+    async def verify(self, token: str, requirement: Requirement) -> Verdict:
+        """Both at once, for those who can await it."""
+        key = key_of(token)
+        verdict = self.recall(key, requirement)
+        if verdict is not None:
+            return verdict
+        waiter = _Awaited(asyncio.get_running_loop().create_future())
+        verdict = self.ask(key, token, requirement, waiter)
+        if verdict is not None:
+            return verdict
+        try:
+            return await waiter.verdict
+        finally:
+            self.leave(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        """`waiter` has gone away; that takes the answer from nobody else. It was told already: nothing happens."""
+        question = waiter.question
+        if waiter not in question.waiters:
+            return
+        del question.waiters[waiter]
+        if question.joinable and question.sent_at is None and not question.waiters:
+            # Else callers who come and go leave more questions behind, with their tokens, than can be asked.
+            if question.probe:
+                self.breaker.abandoned()
+            self._questions.end(question)
 
     def forget(self, token: str) -> None:
         """Somebody says that `token` was revoked: use nothing of what is known of it, or was asked before now.
@@ -194,124 +133,121 @@ class Verifier:
         """
         key = key_of(token)
         self.cache.forget(key)
-        for call in self._under_way.get(key, ()):
-            call.void = call.void or call.sent_at is not None
-        joinable = self._calls.get(key)
-        if joinable is not None and joinable.void:
-            del self._calls[key]
+        for question in self._questions.by_key.get(key, ()):
+            if question.sent_at is not None:
+                question.void, question.joinable = True, False
 
-    def _stale(self, key: bytes, arrived: float, failure: Unavailable) -> Facts | None:
-        """What may be used all the same. An outage is the server's: not our own queue's, nor our credentials'."""
-        if failure.reason is not Reason.AS_UNAVAILABLE or not failure.counts:
-            return None
-        facts = self.cache.stale(key, arrived)
-        if facts is not None:
-            self._observer.looked_up("stale")
-        return facts
+    def restart(self) -> None:
+        """Forget the questions of an event loop that has ended: nobody is left to be told. What was learnt stays."""
+        self._questions = Questions(self._budget, self._send)
+        self.breaker.abandoned()
 
-    async def close(self) -> None:
-        """Give up the questions under way."""
-        tasks = [call.task for calls in self._under_way.values() for call in calls if call.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def close(self) -> None:
+        """Give up the questions under way. Who waits is refused, for want of an answer."""
+        self._questions.close()
 
-    async def _learn(self, key: bytes, token: str, arrived: float) -> Facts:
-        call = self._calls.get(key)
-        if call is not None and call.task is not None and self._may_join(call, arrived):
+    def _judged(self, facts: Facts, requirement: Requirement) -> Verdict:
+        reason = decide(facts, requirement, self._issuer, self._wall())
+        return Verdict(reason, facts if reason is _OK else None)
+
+    def _wait(self, key: bytes, token: str, waiter: Waiter) -> Verdict | None:
+        """Join the latest question or ask one. The verdict, where nobody may be asked."""
+        about = self._questions.by_key.get(key)
+        if about is not None and self._may_join(question := next(reversed(about)), waiter.arrived):
             self._observer.looked_up("joined")
-        else:
-            self._observer.looked_up("miss")
-            wait = self.breaker.wait()
-            if wait is not None:
-                failure = Unavailable("breaker_open", wait)
-                failure.reason = self._last_refusal
-                raise failure
-            call = _Call(probe=self.breaker.state is State.HALF_OPEN)
-            self._calls[key] = call
-            self._under_way.setdefault(key, []).append(call)
-            call.task = asyncio.create_task(self._ask(key, token, call))
-            call.task.add_done_callback(_retrieve)
-        call.waiters += 1
+            question.waiters[waiter] = None
+            waiter.question = question
+            return None
+        self._observer.looked_up("miss")
+        wait = self.breaker.wait()
+        if wait is not None:
+            failure = Unavailable("breaker_open", wait)
+            failure.reason = self._last_refusal
+            return self._without_answer(key, waiter, failure)
+        probe = self.breaker.state is _HALF_OPEN
+        question = waiter.question = Question(key, token, self._clock(), probe, self._ended, {waiter: None})
         try:
-            # Shielded: a caller that goes away must not take the answer from the others.
-            return await asyncio.shield(call.task)
-        finally:
-            call.waiters -= 1
-            if call.queued and not call.waiters and call.sent_at is None:
-                # Else callers who come and go leave more questions behind, with their tokens, than can be asked.
-                self._withdraw(key, call)
-
-    def _withdraw(self, key: bytes, call: _Call) -> None:
-        """Do not ask a question that was not sent yet, and that nobody waits for."""
-        if self._calls.get(key) is call:
-            del self._calls[key]
-        if call.task is not None:
-            call.task.cancel()  # nothing, where it has ended
-
-    def _may_join(self, call: _Call, arrived: float) -> bool:
-        return call.sent_at is None or arrived - call.sent_at < self._bound
-
-    async def _ask(self, key: bytes, token: str, call: _Call) -> Facts:
-        """Ask, report to the breaker, remember. Runs as a task of its own, once for all who wait.
-
-        Raises:
-            Unavailable: no answer; not remembered.
-            _Forgotten: the answer must not be used.
-        """
-        call.queued = True
-        began = self._clock()
-        learnt_of_server = False
-        try:
-            try:
-                async with asyncio.timeout(self._budget), self._slots:
-                    # Everything about this answer counts from here: before the first byte leaves.
-                    call.sent_at, wall = self._clock(), self._wall()
-                    learnt = await self._introspect(token)
-            except TimeoutError:
-                if call.sent_at is None:  # the wait was for our own places: that says nothing about the server
-                    raise Unavailable("saturated", counts=False) from None
-                raise Unavailable("timeout") from None
-            learnt_of_server = not learnt.blames_token
-            self._heard(learnt, began)
-            self._remember(key, learnt.facts, call, wall)
-            return learnt.facts
-        except Unavailable as failure:
-            learnt_of_server = failure.counts
-            if failure.counts:
-                self._failed(failure, began)
-            else:
-                self._observer.introspected(failure.kind, self._clock() - began)
-            raise
-        finally:
-            if call.probe and not learnt_of_server:
+            self._questions.begin(question)
+        except Exception:
+            if probe:
                 self.breaker.abandoned()
-            self._ended(key, call)
+            raise
+        return None
 
-    def _remember(self, key: bytes, facts: Facts, call: _Call, wall: float) -> None:
-        """Keep an answer for others, unless what came after its question speaks against it.
+    def _may_join(self, question: Question, arrived: float) -> bool:
+        return question.joinable and (question.sent_at is None or arrived - question.sent_at < self._bound)
+
+    def _without_answer(self, key: bytes, waiter: Waiter, failure: Exception) -> Verdict:
+        """By what is known of before, where it may be used all the same; else a refusal.
 
         Raises:
-            _Forgotten: its own waiters must not use it either.
+            Exception: `failure`, if it is a fault of our own.
         """
-        if call.void or call.sent_at is None:
-            raise _Forgotten
-        if not facts.active:
-            for other in self._under_way[key]:
-                other.overtaken = other.overtaken or (other.sent_at is not None and other.sent_at <= call.sent_at)
-        elif call.overtaken:
-            return
-        left = math.inf if facts.exp is None else facts.exp - wall
-        self.cache.put(key, facts, call.sent_at, left)
+        if not isinstance(failure, Unavailable):
+            raise failure
+        # An outage is the server's: not our own queue's, nor our credentials'.
+        if failure.reason is Reason.AS_UNAVAILABLE and failure.counts:
+            facts = self.cache.stale(key, waiter.arrived)
+            if facts is not None:
+                self._observer.looked_up("stale")
+                return self._judged(facts, waiter.requirement)
+        return Verdict(failure.reason, retry_after=max(1, math.ceil(failure.retry_after or 1.0)))
 
-    def _ended(self, key: bytes, call: _Call) -> None:
-        if self._calls.get(key) is call:
-            del self._calls[key]
-        others = [other for other in self._under_way[key] if other is not call]
-        if others:
-            self._under_way[key] = others
-        else:
-            del self._under_way[key]
+    def _send(self, question: Question) -> None:
+        # Everything about the answer counts from here: before the first byte leaves.
+        question.sent_at, question.sent_wall = self._clock(), self._wall()
+        try:
+            question.asking = self._introspect(question.token, question)
+        except Exception as bug:
+            if question in self._questions:  # else it was told before
+                question.told(bug)
+
+    def _ended(self, question: Question, outcome: Outcome) -> None:
+        """Report to the breaker, remember, and tell all who wait."""
+        try:
+            if isinstance(outcome, Learnt):
+                self._heard(outcome, question.began)
+                self._remember(question, outcome.facts)
+            elif isinstance(outcome, Unavailable):
+                self._failed(outcome, question.began)
+        except Exception as bug:
+            outcome = bug
+        if question.probe and not _speaks_of_server(outcome):
+            self.breaker.abandoned()
+        self._questions.end(question)
+        waiters = question.waiters
+        while waiters:
+            waiter, _ = waiters.popitem()
+            try:
+                if not isinstance(outcome, Learnt):
+                    verdict: Verdict | None = self._without_answer(question.key, waiter, outcome)
+                elif question.void:  # it may speak of the time before the revocation: asked anew
+                    verdict = self._wait(question.key, question.token, waiter)
+                else:
+                    verdict = self._judged(outcome.facts, waiter.requirement)
+                if verdict is not None:
+                    waiter.told(verdict)
+            except Exception as bug:
+                self._crash(waiter, bug)
+
+    def _crash(self, waiter: Waiter, bug: Exception) -> None:
+        try:
+            waiter.crashed(bug)
+        except Exception as another:  # it must not take the answer from those behind it
+            log_bug("A request failed in a way that was not foreseen", another)
+
+    def _remember(self, question: Question, facts: Facts) -> None:
+        """Keep an answer for others, unless what came after its question speaks against it."""
+        if question.void or question.sent_at is None or not self._remembers:
+            return
+        if not facts.active:
+            for other in self._questions.by_key[question.key]:
+                if other.sent_at is not None:  # the server may have looked at it before this one, though sent later
+                    other.overtaken, other.joinable = True, False
+        elif question.overtaken:
+            return
+        left = math.inf if facts.exp is None else facts.exp - question.sent_wall
+        self.cache.put(question.key, facts, question.sent_at, left)
 
     def _heard(self, learnt: Learnt, began: float) -> None:
         result = "blamed" if learnt.blames_token else "active" if learnt.facts.active else "inactive"
@@ -325,6 +261,8 @@ class Verifier:
 
     def _failed(self, failure: Unavailable, began: float) -> None:
         self._observer.introspected(failure.kind, self._clock() - began)
+        if not failure.counts:
+            return
         self._last_refusal = failure.reason
         was = self.breaker.state
         self.breaker.failed(failure.retry_after)
@@ -339,7 +277,25 @@ class Verifier:
         self._failing = failure.kind
 
 
-def _retrieve(task: asyncio.Task[Facts]) -> None:
-    """Look at the outcome, so that a failure after the last waiter has gone is not reported as lost."""
-    if not task.cancelled():
-        task.exception()
+def _speaks_of_server(outcome: Outcome) -> bool:
+    """Whether it says anything about the authorization server, and so to the breaker."""
+    if isinstance(outcome, Learnt):
+        return not outcome.blames_token
+    return isinstance(outcome, Unavailable) and outcome.counts
+
+
+class _Awaited(Waiter):
+    """Waits as a future does."""
+
+    __slots__ = ("verdict",)
+
+    def __init__(self, verdict: asyncio.Future[Verdict]) -> None:
+        self.verdict = verdict
+
+    def told(self, verdict: Verdict) -> None:
+        if not self.verdict.done():
+            self.verdict.set_result(verdict)
+
+    def crashed(self, bug: Exception) -> None:
+        if not self.verdict.done():
+            self.verdict.set_exception(bug)

@@ -36,6 +36,7 @@ from protectedservice_server.introspection import Introspection
 from protectedservice_server.policy import ClientAuthentication
 
 from ..operator.registration.told import assert_untold, log_of
+from ..support.asking import ask
 from ..support.keycloak_process import KeycloakProcess
 from ..support.objects import authorization_server
 from .conftest import Real
@@ -139,7 +140,7 @@ async def introspection(url: str, method: ClientAuthentication, client: Registra
     held = Credentials(client.client_id, client.client_secret)
     asking = Introspection(policy.Policy(policy.Requirement(("read",)), server), held, lambda: held)
     try:
-        return (await asking(token)).facts
+        return (await ask(asking, token)).facts
     finally:
         await asking.close()
 

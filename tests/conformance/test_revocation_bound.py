@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protectedservice_server.breaker import State
-from protectedservice_server.decision import INACTIVE, Facts, Reason
+from protectedservice_server.decision import INACTIVE, Facts, Reason, Verdict
 from protectedservice_server.policy import AuthorizationServer, Policy, Requirement, Validation
-from protectedservice_server.verifier import Learnt, Unavailable, Verdict, Verifier
+from protectedservice_server.question import Asker, Learnt, Outcome, Unavailable
+from protectedservice_server.verifier import Verifier
 
 SCOPES: Final = {"reader": frozenset({"read"}), "admin": frozenset({"read", "admin"}), "brief": frozenset({"read"})}
 NEEDS: Final = {"read": Requirement(("read",)), "admin": Requirement(("admin",))}
@@ -43,9 +44,12 @@ class Question:
     token: str
     sent_at: float
     sent_step: int
-    answer: asyncio.Future[Learnt]
+    asker: Asker
     looked: Facts | None = None
     """What the server found when it looked; None: it has not looked yet."""
+
+    def give_up(self) -> None:
+        """Nothing is given up here: no question is late."""
 
 
 @dataclass(eq=False)
@@ -71,6 +75,8 @@ class Memory:
     """When a revocation was first told to the resource server too, as a step of the play."""
     told_again_at_step: dict[str, int] = field(default_factory=dict)
     """When it was told last."""
+    answered_inactive_at_step: dict[str, int] = field(default_factory=dict)
+    """When the server said so last; what had been sent before is not believed by those who come later."""
     sent: list[Question] = field(default_factory=list)
     failed: list[tuple[str, int, bool]] = field(default_factory=list)
     """Token and step of each question that failed, and whether by the server's fault."""
@@ -124,11 +130,11 @@ class Play(RuleBasedStateMachine):
     def introspected(self, result: str, seconds: float) -> None:
         """Observer."""
 
-    async def _introspect(self, token: str) -> Learnt:
-        question = Question(token, self.now, self.step, asyncio.get_running_loop().create_future())
+    def _introspect(self, token: str, asker: Asker) -> Question:
+        question = Question(token, self.now, self.step, asker)
         self.memory.sent.append(question)
         self.pending.append(question)
-        return await question.answer
+        return question
 
     def _settle(self) -> None:
         async def settle() -> None:
@@ -158,6 +164,7 @@ class Play(RuleBasedStateMachine):
         sent, state = len(self.memory.sent), self.verifier.breaker.state
         joinable = [q for q in self.pending if q.token == token and self.now - q.sent_at < self.bound]
         joinable = [q for q in joinable if q.sent_step > self.memory.told_again_at_step.get(token, -1)]
+        joinable = [q for q in joinable if q.sent_step > self.memory.answered_inactive_at_step.get(token, -1)]
         task = self.loop.create_task(self.verifier.verify(token, NEEDS[need]))
         self.requests.append(Request(token, need, self.now, self.step, state, task))
         self._settle()
@@ -213,9 +220,12 @@ class Play(RuleBasedStateMachine):
         self.pending.remove(question)
         if fails:
             self.memory.failed.append((question.token, self.step, counts))
-            question.answer.set_exception(Unavailable("connection", counts=counts))
+            outcome: Outcome = Unavailable("connection", counts=counts)
         else:
-            question.answer.set_result(Learnt(question.looked or self._state(question.token)))
+            outcome = Learnt(question.looked or self._state(question.token))
+            if not outcome.facts.active:
+                self.memory.answered_inactive_at_step[question.token] = self.step
+        self.loop.call_soon(question.asker.told, outcome)
         self._settle()
 
     @precondition(lambda self: self.pending)
@@ -291,7 +301,7 @@ class Play(RuleBasedStateMachine):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.verifier.close()
+            self.verifier.close()
 
         self.loop.run_until_complete(end())
         self.loop.close()

@@ -10,9 +10,9 @@ import math
 import re
 from typing import Any, Final, NoReturn
 
-from protectedservice_server import introspection
+from protectedservice_server import introspection_response
 from protectedservice_server.decision import INACTIVE, Facts
-from protectedservice_server.verifier import Unavailable
+from protectedservice_server.question import Unavailable
 
 SEEDS: Final = (
     b"",
@@ -46,7 +46,7 @@ _TEXTS: Final = ("client_id", "sub", "username", "iss")
 def check(data: bytes) -> None:
     """`data` is the body of a 200 answer."""
     try:
-        facts = introspection.facts_of(data)
+        facts = introspection_response.facts_of(data)
     except Unavailable:
         assert not _plainly_good(data), "a plain answer was not understood"
         return

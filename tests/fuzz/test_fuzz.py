@@ -10,11 +10,11 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import pytest
 
-from protectedservice_server import bearer, introspection, policy_file, request_target
+from protectedservice_server import bearer, introspection_response, policy_file, request_target
 from protectedservice_server.decision import Facts, Reason
 from protectedservice_server.http1 import framing, reader
+from protectedservice_server.question import Unavailable
 from protectedservice_server.request_target import RefusedTarget
-from protectedservice_server.verifier import Unavailable
 
 from . import campaign, reference
 from .mutation import mutations
@@ -79,7 +79,7 @@ def _extensions(self: framing.Cutter, data: bytes, start: int) -> int:
     ("target", "place", "name", "fault"),
     [
         ("bearer_header", bearer, "token_of", _any_word),
-        ("introspection_answer", introspection, "facts_of", _truthy),
+        ("introspection_answer", introspection_response, "facts_of", _truthy),
         ("policy_text", policy_file, "parse", _trusting),
         ("request_path", request_target, "matched_path", _decoding_twice),
         ("connection", reader, "check_framing", _lenient_framing),

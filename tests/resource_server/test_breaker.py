@@ -34,9 +34,8 @@ def test_it_opens_after_failures_in_a_row_only(clock: Clock) -> None:
     for _ in range(3):
         for _ in range(FAILURES_TO_OPEN - 1):
             breaker.failed()
+        assert breaker.state is State.CLOSED
         breaker.succeeded()
-
-    assert breaker.state is State.CLOSED
 
 
 def test_while_open_it_tells_how_long_to_wait(clock: Clock) -> None:

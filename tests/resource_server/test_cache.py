@@ -108,6 +108,19 @@ def test_an_inactive_answer_takes_the_good_one_s_place_even_where_nothing_fresh_
     assert cache.sizes() == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("later", "earlier", "left"), [(GOOD, GOOD, (1, 0)), (INACTIVE, GOOD, (0, 1)), (GOOD, INACTIVE, (0, 0))]
+)
+def test_an_answer_that_was_asked_for_earlier_replaces_none_but_an_inactive_one_ends_a_good_one(
+    later: Facts, earlier: Facts, left: tuple[int, int]
+) -> None:
+    cache = Cache(5.0, 60.0)
+    cache.put(b"k", later, 101.0, LONG)
+    cache.put(b"k", earlier, 100.0, LONG)
+
+    assert cache.sizes() == left
+
+
 def test_what_may_still_be_needed_in_an_outage_does_not_make_room_by_itself() -> None:
     cache = Cache(5.0, 60.0)
     cache.put(b"old", GOOD, 100.0, LONG)

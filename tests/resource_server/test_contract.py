@@ -123,6 +123,22 @@ async def test_what_is_no_bearer_token_is_never_asked_about(
     assert server.asked == []
 
 
+@pytest.mark.parametrize("written", ["Bearer {}", "Bearer  {}", "Bearer {} ", "bearer {}", "BEARER   {}  "])
+async def test_however_a_token_is_written_it_is_one_token(server: IntrospectionServer, written: str) -> None:
+    token = server.issue()
+    headers = [("Authorization", written.format(token))]
+    async with service(server, validation={"maxRevocationDelay": "60s"}) as running:
+        await ask(running.port, "/protected", token=token)
+        remembered = await ask(running.port, "/protected", headers=headers)
+        asked = len(server.asked)
+        running.forget(token)
+        server.revoke(token)
+        told = await ask(running.port, "/protected", headers=headers)
+
+    assert (remembered.status, asked, told.status) == (200, 1, 401)
+    assert server.asked == [token, token]
+
+
 @pytest.mark.parametrize(
     "target",
     ["/protected%2fx", "/x/../protected", "/%2e%2e/protected", "/protected%00", "/a%5cb", "/a%252e", "//./b"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -120,12 +122,31 @@ async def test_an_unknown_kind_of_scope_is_an_error_and_not_a_way_in(gate: Gate)
 
 async def test_the_lifespan_passes_and_closes_the_connections(gate: Gate, server: IntrospectionServer) -> None:
     await call(gate, http("/orders", server.issue()))
-    held = gate._introspection._pool.open
+    held = gate._introspection.pool.open
     sent = await call(gate, {"type": "lifespan"})
 
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert held == 1
-    assert gate._introspection._pool.open == 0
+    assert gate._introspection.pool.open == 0
+
+
+# The ended loops leave their connections to the garbage collector: nothing can be closed in them any more.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_each_request_may_run_in_a_loop_of_its_own_as_in_test_clients(
+    gate: Gate, server: IntrospectionServer
+) -> None:
+    hanging, statuses = server.issue(), []
+    server.open.clear()
+    with pytest.raises(TimeoutError):
+        await asyncio.to_thread(asyncio.run, asyncio.wait_for(call(gate, http("/orders", hanging)), 0.05))
+    server.open.set()
+    for token in (hanging, server.issue()):
+        sent = await asyncio.to_thread(asyncio.run, asyncio.wait_for(call(gate, http("/orders", token)), 10))
+        statuses.append(sent[0]["status"])
+    await gate.close()
+    gc.collect()
+
+    assert statuses == [200, 200]
 
 
 async def test_a_policy_with_a_backend_is_refused(server: IntrospectionServer, tmp_path: Path) -> None:

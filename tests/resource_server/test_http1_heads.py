@@ -13,16 +13,22 @@ from protectedservice_server.bearer import Answer
 from protectedservice_server.http1 import heads
 from protectedservice_server.http1.connection import ServerConnection
 from protectedservice_server.http1.exchange import Exchange
-from protectedservice_server.http1.heads import LONGEST, Layout, WholeHeads, layout_of
+from protectedservice_server.http1.heads import LONGEST, NO_LAYOUT, Layout, WholeHeads, layout_of
 from protectedservice_server.http1.server import HttpServer
 from protectedservice_server.http1.ticker import Ticker
 
-CONNECTION = cast(ServerConnection, None)  # the exchange only keeps it
 USUAL = b"GET /orders?x=1 HTTP/1.1\r\nHost: orders\r\nAuthorization: Bearer abc\r\nAccept: */*\r\n\r\n"
 
 
-def read(heads: WholeHeads, data: bytes) -> Exchange | None:
-    return heads.read(CONNECTION, data)
+class Caller:
+    """A connection as far as it matters here."""
+
+    def __init__(self) -> None:
+        self.layout = NO_LAYOUT
+
+
+def read(heads: WholeHeads, data: bytes, caller: Caller | None = None) -> Exchange | None:
+    return heads.read(cast(ServerConnection, caller or Caller()), data)
 
 
 def test_a_usual_head_is_read() -> None:
@@ -95,12 +101,12 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("data", UNUSUAL.values(), ids=UNUSUAL)
 def test_what_is_unusual_is_not_taken_and_what_comes_next_is_read_afresh(data: bytes) -> None:
-    whole = WholeHeads()
-    read(whole, USUAL)
+    whole, caller = WholeHeads(), Caller()
+    read(whole, USUAL, caller)
 
-    assert read(whole, data) is None
+    assert read(whole, data, caller) is None
 
-    exchange = read(whole, USUAL)
+    exchange = read(whole, USUAL, caller)
     assert exchange is not None
     assert exchange.authorization == (b"Bearer abc",)
     assert len(exchange.headers) == 3
@@ -120,9 +126,9 @@ def test_nothing_is_left_of_a_head_whose_reading_failed(monkeypatch: pytest.Monk
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(heads, "_layout_of", fail)
+        patched.setattr(heads, "layout_of", fail)
         with pytest.raises(MemoryError):
-            read(whole, USUAL)
+            read(whole, USUAL.replace(b"Accept", b"Never-Seen-Before"))
     later = [read(whole, USUAL.replace(b"abc", b"def")) for _ in range(2)]
 
     assert [exchange and exchange.authorization for exchange in later] == [None, (b"Bearer def",)]
@@ -149,8 +155,9 @@ def test_heads_of_many_names_take_little_memory() -> None:
 def test_a_long_head_of_short_names_has_the_same_layout_each_time() -> None:
     """Else what is worked out for a layout would be worked out anew, and kept, for each such request."""
     assert layout_of((b"Host", b"Cookie")) is layout_of((b"Host", b"Cookie"))
-    long = tuple(b"x-%d-%b" % (number, b"n" * 100) for number in range(40))
-    assert layout_of(long) is not layout_of(long)
+    for unusual in (tuple(b"x-%d-%b" % (at, b"n" * 100) for at in range(40)), tuple(b"x%d" % at for at in range(51))):
+        assert layout_of(unusual) is not layout_of(unusual)
+        assert not layout_of(unusual).lasting
 
 
 class Wire:
@@ -241,6 +248,17 @@ heads_ = st.builds(
 @given(st.one_of(heads_, st.lists(heads_, max_size=3).map(b"".join), st.lists(pieces, max_size=8).map(b"".join)))
 def test_the_short_way_and_the_long_way_see_the_same(data: bytes) -> None:
     assert told(data, WholeHeads()) == told(data, Nothing())
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(heads_, min_size=2, max_size=4))
+def test_what_a_caller_sent_before_changes_nothing_about_what_is_read(sent: list[bytes]) -> None:
+    whole, caller = WholeHeads(), Caller()
+
+    def seen(exchange: Exchange | None) -> object:
+        return exchange and (exchange.method, exchange.headers, exchange.authorization, exchange.host, exchange.hops)
+
+    assert [seen(read(whole, data, caller)) for data in sent] == [seen(read(WholeHeads(), data)) for data in sent]
 
 
 def test_a_handler_that_has_answered_and_returns_an_answer_too_is_heard_once() -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from protectedservice_server.decision import Facts
 from protectedservice_server.http1.client import ClientConnection
 from protectedservice_server.http1.limits import Limits
 from protectedservice_server.http1.ticker import Ticker
@@ -353,13 +354,27 @@ async def test_an_answer_that_never_comes_to_its_end_is_cut_off_and_not_kept_in_
     assert sent < 20_000_000
 
 
+def test_what_is_made_for_a_request_does_not_show_its_token() -> None:
+    """Whoever logs one, or a callback that belongs to one, tells no secret."""
+    upstream = Upstream("http://127.0.0.1:1", forward_token=True, allow_loopback=True)
+    proxy = Proxy(upstream, Identity(upstream, Rules(())), lambda result, seconds: None, Ticker())
+    front = Front(Limits())
+    front.receive(b"GET /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\n\r\n")
+    exchange = front.exchanges[0]
+    head = proxy.requests.head(exchange, b"/x", Facts(active=True))
+    relay = _Relay(proxy, exchange, head, False, False, None, 0.0)
+
+    assert b"s3cret" in head
+    assert "s3cret" not in f"{exchange!r} {relay!r} {exchange.answer!r} {relay.failed!r}"
+
+
 async def test_an_upstream_that_takes_no_more_of_a_body_is_waited_for_no_longer_because_the_caller_paused() -> None:
     ticker = Ticker()
     upstream = Upstream("http://127.0.0.1:1", timeout=5.0, allow_loopback=True)
     proxy = Proxy(upstream, Identity(upstream, Rules(())), lambda result, seconds: None, ticker)
     front = Front(Limits())
     front.receive(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
-    relay = _Relay(proxy, front.exchanges[0], b"")
+    relay = _Relay(proxy, front.exchanges[0], b"", False, False, None, 0.0)
     relay.connection = connection = ClientConnection(proxy.pool)
     connection.connection_made(Wire())
     relay.pause()

@@ -437,9 +437,10 @@ def test_what_has_been_answered_leaves_nothing_to_the_garbage_collector() -> Non
     front.exchanges[0].watch(taker)
     taker.exchange = front.exchanges[0]  # type: ignore[attr-defined]
     front.exchanges[0].answer(FINE)
-    gone = weakref.ref(front.exchanges.pop())
+    gone = weakref.ref(taker)
     gc.disable()
     try:
+        front.exchanges.clear()
         del taker
         assert gone() is None
     finally:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protectedservice_server import policy_file
+from protectedservice_server import introspection_response, policy_file
 from protectedservice_server.credentials import Credentials, CredentialsError, read
 from protectedservice_server.decision import INACTIVE, Facts
-from protectedservice_server.introspection import LARGEST_ANSWER, Introspection, facts_of
-from protectedservice_server.verifier import RefusedUs, Unavailable
+from protectedservice_server.introspection import LARGEST_ANSWER, Introspection
+from protectedservice_server.introspection_response import facts_of
+from protectedservice_server.question import RefusedUs, Unavailable
 
+from ..support.asking import Awaited, ask
 from ..support.introspection_server import Answer, IntrospectionServer, cut_off, plain
 from .running import policy_text
 
@@ -45,6 +52,31 @@ def test_an_audience_may_be_one_string_and_members_may_be_absent_or_null() -> No
     assert facts_of(b'{"active": true, "aud": "a", "scope": null, "exp": null}') == Facts(active=True, aud=("a",))
 
 
+TEXTS = st.sampled_from(["", "read", " a  b ", "\u00e4", "\ud800", "\x00"])
+VALUES = st.one_of(
+    st.sampled_from([None, True, False, 0, -1, 1.5, 10**18, 10**30, 10**400]), TEXTS, st.lists(TEXTS, max_size=2)
+)
+MEMBERS = ["scope", "client_id", "sub", "username", "aud", "iss", "exp", "nbf", "other"]
+
+
+@given(st.one_of(st.just(True), VALUES), st.dictionaries(st.sampled_from(MEMBERS), VALUES), st.booleans())
+def test_the_short_way_of_reading_says_what_the_long_one_says(
+    active: object, members: dict[str, Any], ascii_only: bool
+) -> None:
+    body = json.dumps({**members, "active": active}, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+
+    def read_by(way: Callable[[bytes], object]) -> object:
+        try:
+            return way(body)
+        except Unavailable as failure:
+            return failure.kind, failure.counts
+
+    with pytest.MonkeyPatch.context() as patch:
+        short = read_by(facts_of)
+        patch.setattr(introspection_response, "_read", lambda data: None)
+        assert read_by(facts_of) == short
+
+
 def test_nothing_but_active_counts_in_an_inactive_answer() -> None:
     assert facts_of(b'{"active": false, "scope": 7, "exp": "soon"}') is INACTIVE
 
@@ -58,6 +90,7 @@ def test_nothing_but_active_counts_in_an_inactive_answer() -> None:
         (b"[]", "not_json"),
         (b"true", "not_json"),
         (b'{"active": true, "sub": "\xff"}', "not_json"),
+        (b'{"active": true, "of no interest": "\xff"}', "not_json"),
         (b"[" * 60_000, "not_json"),
         (b"{}", "active_absent"),
         (b'{"active": null}', "active_absent"),
@@ -120,7 +153,7 @@ async def test_everything_that_is_no_clear_answer_is_an_outage(
 ) -> None:
     async with IntrospectionServer(always=answer) as server, client(server) as introspect:
         with pytest.raises(Unavailable) as caught:
-            await introspect(server.issue())
+            await ask(introspect, server.issue())
 
     assert not isinstance(caught.value, RefusedUs)
     assert (caught.value.kind, caught.value.retry_after) == (kind, retry_after)
@@ -137,7 +170,7 @@ async def test_everything_that_is_no_clear_answer_is_an_outage(
 )
 async def test_a_refusal_that_blames_the_token_is_an_answer_about_the_token(body: str) -> None:
     async with IntrospectionServer(always=plain(400, body)) as server, client(server) as introspect:
-        learnt = await introspect("eyJ.eyJ.x")
+        learnt = await ask(introspect, "eyJ.eyJ.x")
 
     assert learnt.blames_token
     assert not learnt.facts.active
@@ -147,16 +180,81 @@ async def test_a_lost_connection_is_tried_again_as_often_as_the_policy_says() ->
     async with IntrospectionServer() as server, client(server, retries=2) as introspect:
         token = server.issue()
         server.scripted.extend([cut_off, cut_off])
-        learnt = await introspect(token)
+        learnt = await ask(introspect, token)
 
     assert learnt.facts.active
     assert len(server.asked) == 3
 
 
+async def test_a_question_that_is_given_up_ends_its_connection_and_tells_nothing() -> None:
+    async with IntrospectionServer() as server, client(server) as introspect:
+        awaited = Awaited()
+        asking = introspect("t", awaited)
+        async with asyncio.timeout(10):
+            while not introspect.pool.open:  # noqa: ASYNC110 a connection has no event
+                await asyncio.sleep(0)
+        asking.give_up()
+        await asyncio.sleep(0)
+
+        assert introspect.pool.open == 0
+        assert not awaited.outcome.done()
+
+
+async def test_nor_is_it_tried_again() -> None:
+    async with IntrospectionServer(always=cut_off) as server, client(server, retries=3) as introspect:
+        awaited = Awaited()
+        asking = introspect("t", awaited)
+        async with asyncio.timeout(10):
+            while asking._pause is None:  # noqa: ASYNC110 the pause has no event
+                await asyncio.sleep(0)
+        asking.give_up()
+
+        assert asking._pause.cancelled()
+        assert not awaited.outcome.done()
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        plain(503, "busy"),
+        plain(400, '{"error": "server_error"}'),
+        plain(200, "<html>"),
+        plain(401, "{}"),
+        cut_off,
+    ],
+    ids=["good", "503", "400", "no JSON", "401", "lost connection"],
+)
+async def test_a_question_that_has_ended_is_held_by_nobody_nor_is_its_token(answer: Answer | None) -> None:
+    async with IntrospectionServer() as server, client(server, retries=1) as introspect:
+        server.scripted.extend([answer] if answer is not None else [])
+        awaited = Awaited()
+        gc.disable()
+        try:
+            asking = weakref.ref(introspect(server.issue(), awaited))
+            async with asyncio.timeout(10):
+                await asyncio.wait([awaited.outcome])
+            await asyncio.sleep(0)
+            assert asking() is None
+        finally:
+            gc.enable()
+        awaited.outcome.exception()
+
+
+async def test_credentials_that_cannot_be_read_for_a_reason_nobody_foresaw_are_a_fault_of_our_own() -> None:
+    def broken() -> Credentials:
+        raise ZeroDivisionError
+
+    async with IntrospectionServer(always=plain(401, "{}")) as server, client(server, broken) as introspect:
+        with pytest.raises(ZeroDivisionError):
+            await ask(introspect, "t")
+
+
 async def test_without_retries_the_first_lost_connection_is_an_outage() -> None:
     async with IntrospectionServer(always=cut_off) as server, client(server, retries=0) as introspect:
         with pytest.raises(Unavailable, match="connection"):
-            await introspect("t")
+            await ask(introspect, "t")
 
     assert len(server.asked) == 1
 
@@ -166,7 +264,7 @@ async def test_a_server_that_is_not_there_is_an_outage() -> None:
         pass
     async with client(server) as introspect:
         with pytest.raises(Unavailable, match="connection"):
-            await introspect("t")
+            await ask(introspect, "t")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +281,7 @@ async def test_refused_credentials_are_read_again_and_not_repeated_when_they_are
 
         async with client(server, again) as introspect:
             with pytest.raises(RefusedUs):
-                await introspect("t")
+                await ask(introspect, "t")
 
     assert readings == ["read"]
     assert len(server.asked) == 1
@@ -196,8 +294,8 @@ async def test_changed_credentials_are_used_at_once(caplog: pytest.LogCaptureFix
         fresh = Credentials(server.client_id, "a new secret/with+signs:%")
         async with client(server, lambda: fresh) as introspect:
             server.client_secret = fresh.client_secret
-            first = await introspect(token)
-            second = await introspect(token)
+            first = await ask(introspect, token)
+            second = await ask(introspect, token)
 
     assert first.facts.active
     assert second.facts.active
@@ -211,7 +309,7 @@ async def test_a_second_refusal_is_told_as_such() -> None:
         client(server, lambda: Credentials("other", "other")) as introspect,
     ):
         with pytest.raises(RefusedUs):
-            await introspect("t")
+            await ask(introspect, "t")
 
     assert len(server.asked) == 2
 
@@ -224,8 +322,8 @@ async def test_a_folder_that_cannot_be_read_leaves_the_old_credentials_in_use() 
         token = server.issue()
         server.scripted.append(plain(401, "{}"))
         with pytest.raises(RefusedUs):
-            await introspect(token)
-        learnt = await introspect(token)
+            await ask(introspect, token)
+        learnt = await ask(introspect, token)
 
     assert learnt.facts.active
 
@@ -243,7 +341,7 @@ async def test_it_says_who_it_is_as_the_policy_has_it_and_in_no_other_way(
         introspection = Introspection(policy_file.parse(json.dumps(document)), held, lambda: held)
         token = server.issue()
         try:
-            learnt = await introspection(token)
+            learnt = await ask(introspection, token)
         finally:
             await introspection.close()
 
@@ -255,7 +353,7 @@ async def test_it_says_who_it_is_as_the_policy_has_it_and_in_no_other_way(
 async def test_many_questions_share_connections_and_do_not_mix_answers() -> None:
     async with IntrospectionServer() as server, client(server) as introspect:
         tokens = [server.issue(sub=str(number)) for number in range(50)]
-        learnt = await asyncio.gather(*(introspect(token) for token in tokens))
+        learnt = await asyncio.gather(*(ask(introspect, token) for token in tokens))
 
     assert [one.facts.sub for one in learnt] == [str(number) for number in range(50)]
 

@@ -14,9 +14,10 @@ import pytest
 from protectedservice_server import policy_file
 from protectedservice_server.credentials import Credentials
 from protectedservice_server.introspection import Introspection
+from protectedservice_server.question import Unavailable
 from protectedservice_server.trust import LARGEST_FILE, Trust, TrustError
-from protectedservice_server.verifier import Unavailable
 
+from ..support import asking
 from ..support.certificates import Authority
 from ..support.introspection_server import IntrospectionServer
 from .running import Running, policy_text, service
@@ -103,12 +104,12 @@ async def test_a_changed_file_counts_for_the_next_question_without_a_restart(
         held = Credentials(server.client_id, server.client_secret)
         introspect = Introspection(policy, held, lambda: held)
         token = server.issue()
-        first = await introspect(token)
+        first = await asking.ask(introspect, token)
         put(file, other.pem, 2)
         with pytest.raises(Unavailable, match="tls"):
-            await introspect(token)  # not by a connection of before, either
+            await asking.ask(introspect, token)  # not by a connection of before, either
         put(file, other.pem + ours.pem, 3)
-        third = await introspect(token)
+        third = await asking.ask(introspect, token)
         await introspect.close()
 
     assert first.facts.active

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +13,69 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protectedservice_server import question
 from protectedservice_server.breaker import FAILURES_TO_OPEN
-from protectedservice_server.decision import INACTIVE, Facts, Reason
+from protectedservice_server.cache import key_of
+from protectedservice_server.decision import INACTIVE, Facts, Reason, Verdict
 from protectedservice_server.policy import AuthorizationServer, Policy, Requirement, Validation
-from protectedservice_server.verifier import MOST_CALLS, Learnt, RefusedUs, Unavailable, Verdict, Verifier
+from protectedservice_server.question import MOST_ASKED, Asker, Learnt, RefusedUs, Unavailable, Waiter
+from protectedservice_server.verifier import Verifier
 
 NEEDED = Requirement(("read",))
 GOOD = Facts(active=True, scopes=frozenset({"read"}))
 TOKEN = "a-known-token"
+
+
+@dataclass(eq=False)
+class Pending:
+    """A question under way."""
+
+    asker: Asker
+    given_up: bool = False
+    broken: bool = False
+
+    def give_up(self) -> None:
+        self.given_up = True
+        if self.broken:
+            raise ZeroDivisionError
+
+
+class Failing(Waiter):
+    """Cannot take its verdict."""
+
+    def __init__(self) -> None:
+        self.bugs: list[Exception] = []
+
+    def told(self, verdict: Verdict) -> None:
+        raise ZeroDivisionError
+
+    def crashed(self, bug: Exception) -> None:
+        self.bugs.append(bug)
+
+
+class Unfit(Failing):
+    """Nor can it be told so."""
+
+    def crashed(self, bug: Exception) -> None:
+        super().crashed(bug)
+        raise ZeroDivisionError
+
+
+class Leaving(Waiter):
+    """Makes another one leave when it is told."""
+
+    other: Leaving
+
+    def __init__(self, verifier: Verifier) -> None:
+        self.verifier = verifier
+        self.verdicts: list[Reason] = []
+
+    def told(self, verdict: Verdict) -> None:
+        self.verifier.leave(self.other)
+        self.verdicts.append(verdict.reason)
+
+    def crashed(self, bug: Exception) -> None:
+        raise AssertionError("nobody is to crash") from bug
 
 
 @dataclass
@@ -32,9 +88,11 @@ class World:
     now: float = 1000.0
     epoch: float = 1_800_000_000.0
     asked: list[str] = field(default_factory=list)
-    pending: list[asyncio.Future[Learnt]] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
+    broken: bool = False
     lookups: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
+    tells: Learnt | None = None
 
     def __post_init__(self) -> None:
         policy = Policy(
@@ -52,11 +110,14 @@ class World:
     def introspected(self, result: str, seconds: float) -> None:
         self.results.append(result)
 
-    async def _introspect(self, token: str) -> Learnt:
+    def _introspect(self, token: str, asker: Asker) -> Pending:
+        if self.tells is not None:
+            asker.told(self.tells)
+        if self.broken:
+            raise ZeroDivisionError
         self.asked.append(token)
-        future: asyncio.Future[Learnt] = asyncio.get_running_loop().create_future()
-        self.pending.append(future)
-        return await future
+        self.pending.append(Pending(asker))
+        return self.pending[-1]
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -70,11 +131,7 @@ class World:
 
     async def answer(self, answer: Facts | Learnt | Exception, which: int = 0) -> None:
         """Answer a question that is under way."""
-        future = self.pending.pop(which)
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer if isinstance(answer, Learnt) else Learnt(answer))
+        self.pending.pop(which).asker.told(Learnt(answer) if isinstance(answer, Facts) else answer)
         await settle()
 
     async def learn(self, answer: Facts | Learnt | Exception, token: str = TOKEN) -> Verdict:
@@ -225,6 +282,41 @@ async def test_a_late_answer_to_an_early_question_does_not_replace_a_later_one()
     assert [(await task).reason for task in (early, late, after)] == [Reason.OK, Reason.INACTIVE, Reason.INACTIVE]
 
 
+@pytest.mark.parametrize("stale", [0.0, 60.0])
+async def test_an_inactive_answer_ends_what_a_question_of_before_may_still_say_though_it_was_sent_later(
+    stale: float,
+) -> None:
+    world = World(bound=0.5, stale=stale)
+    early = await world.request()
+    world.advance(0.5)
+    late = await world.request()  # the server looks at this one first, and then the token is revoked
+    await world.answer(INACTIVE)
+    after = await world.request()
+    assert len(world.asked) == 3  # it does not join the late one
+    await world.answer(GOOD)
+    last = await world.request()
+
+    assert ((await early).reason, (await late).reason) == (Reason.INACTIVE, Reason.OK)
+    assert world.verifier.cache.sizes()[0] == 0
+    await world.answer(Unavailable("connection") if stale else INACTIVE)
+    assert {(await task).reason for task in (after, last)} == {Reason.AS_UNAVAILABLE if stale else Reason.INACTIVE}
+
+
+async def test_an_inactive_answer_to_an_early_question_ends_what_a_later_one_has_brought() -> None:
+    world = World(bound=0.5, stale=60.0)
+    early = await world.request()
+    world.advance(0.5)
+    late = await world.request()
+    await world.answer(GOOD, which=1)
+    await world.answer(INACTIVE)
+    after = await world.request()
+
+    assert ((await early).reason, (await late).reason) == (Reason.INACTIVE, Reason.OK)
+    assert not after.done()  # they contradict each other: the server is asked
+    await world.answer(Unavailable("connection"))
+    assert (await after).reason is Reason.AS_UNAVAILABLE
+
+
 async def test_with_a_bound_of_zero_each_request_has_its_own_question() -> None:
     world = World(bound=0.0)
     first = await world.request()
@@ -242,13 +334,13 @@ async def test_with_a_bound_of_zero_each_request_has_its_own_question() -> None:
 
 async def test_with_a_bound_of_zero_a_question_that_is_not_sent_yet_serves_all_who_have_arrived() -> None:
     world = World(bound=0.0)
-    together = [asyncio.create_task(world.verifier.verify(TOKEN, NEEDED)) for _ in range(10)]
-    await settle()
-    await world.answer(GOOD)
-    reasons = {(await task).reason for task in together}
+    before = [await world.request(f"t{number}") for number in range(MOST_ASKED)]
+    together = [await world.request() for _ in range(10)]
+    for _ in range(MOST_ASKED + 1):
+        await world.answer(GOOD)
 
-    assert reasons == {Reason.OK}
-    assert len(world.asked) == 1
+    assert {(await task).reason for task in (*before, *together)} == {Reason.OK}
+    assert world.asked.count(TOKEN) == 1
 
 
 async def test_a_caller_that_goes_away_does_not_take_the_answer_from_the_others() -> None:
@@ -282,6 +374,90 @@ async def test_a_question_that_takes_longer_than_its_budget_is_an_outage() -> No
 
     assert verdict.reason is Reason.AS_UNAVAILABLE
     assert world.results == ["timeout"]
+    assert world.pending[0].given_up
+
+
+async def test_each_question_has_its_own_time_and_one_timer_keeps_it_for_all() -> None:
+    loop = asyncio.get_running_loop()
+    world = World(budget=0.02)
+    for number in range(3):
+        began = loop.time()
+        await world.verifier.verify(f"t{number}", NEEDED)
+        # uvloop counts whole milliseconds, and asyncio's timers may fire a tick of the clock early.
+        assert loop.time() - began >= 0.018
+    assert world.results == ["timeout"] * 3
+
+    overlapping = World(budget=0.02)
+    first = await overlapping.request("first")
+    began = loop.time()
+    await asyncio.wait([first], timeout=0.01)
+    second = await overlapping.request("second")
+    async with asyncio.timeout(10):
+        assert [(await task).reason for task in (first, second)] == [Reason.AS_UNAVAILABLE] * 2
+    assert loop.time() - began >= 0.026
+
+
+async def test_those_that_never_had_a_place_are_late_without_being_sent_and_say_nothing_about_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(question, "monotonic", lambda: now)
+    world = World(budget=0.01)
+    tasks = [await world.request(f"t{number}") for number in range(3 * MOST_ASKED)]
+    now += 0.01
+    async with asyncio.timeout(10):
+        verdicts = [await task for task in tasks]
+
+    assert {verdict.reason for verdict in verdicts} == {Reason.AS_UNAVAILABLE}
+    assert len(world.asked) == MOST_ASKED
+    assert sorted(world.results) == ["saturated"] * 2 * MOST_ASKED + ["timeout"] * MOST_ASKED
+
+
+async def test_a_question_that_cannot_be_given_up_keeps_none_behind_it_from_its_deadline() -> None:
+    world = World(budget=0.01)
+    tasks = [await world.request(token) for token in ("first", "second", "third")]
+    world.pending[1].broken = True
+    async with asyncio.timeout(10):
+        verdicts = [await task for task in tasks]
+        verdicts.append(await world.verifier.verify("later", NEEDED))
+
+    assert [verdict.reason for verdict in verdicts] == [Reason.AS_UNAVAILABLE] * 4
+
+
+async def test_a_question_that_cannot_even_be_asked_is_a_fault_of_our_own_at_once_or_after_a_wait() -> None:
+    world = World()
+    first = [await world.request(f"t{number}") for number in range(MOST_ASKED)]
+    queued = [await world.request(f"queued{number}") for number in range(2000)]  # more than calls may be nested
+    world.broken = True
+    at_once = await world.request("at once")
+    await world.answer(GOOD)
+
+    results = await asyncio.gather(*queued, at_once, return_exceptions=True)
+    assert {type(result) for result in results} == {ZeroDivisionError}
+    assert (await first[0]).reason is Reason.OK
+    assert len(world.verifier._questions) == MOST_ASKED - 1
+
+
+async def test_a_caller_that_cannot_take_its_verdict_takes_it_from_nobody_else() -> None:
+    world = World()
+    before = await world.request()
+    unable = Failing(), Unfit()
+    for waiter in unable:
+        assert world.verifier.ask(key_of(TOKEN), TOKEN, NEEDED, waiter) is None
+    after = await world.request()
+    await world.answer(GOOD)
+
+    assert {(await before).reason, (await after).reason} == {Reason.OK}
+    assert [type(bug) for waiter in unable for bug in waiter.bugs] == [ZeroDivisionError] * 2
+
+
+async def test_who_tells_and_then_fails_has_told() -> None:
+    world = World()
+    world.tells = Learnt(GOOD)
+    world.broken = True
+
+    assert (await world.verifier.verify(TOKEN, NEEDED)).reason is Reason.OK
+    assert len(world.verifier._questions) == 0
 
 
 async def test_failures_in_a_row_stop_the_asking_and_one_probe_starts_it_again() -> None:
@@ -304,11 +480,11 @@ async def test_failures_in_a_row_stop_the_asking_and_one_probe_starts_it_again()
 
 async def test_a_wait_for_our_own_places_says_nothing_about_the_server() -> None:
     world = World(budget=0.01)
-    world.verifier._slots = asyncio.Semaphore(0)  # a flood of other tokens has taken every place
+    world.verifier._questions._places = 0  # a flood of other tokens has taken every place
     for number in range(2 * FAILURES_TO_OPEN):
         verdict = await world.verifier.verify(f"t{number}", NEEDED)
         assert verdict.reason is Reason.AS_UNAVAILABLE
-    world.verifier._slots = asyncio.Semaphore(1)
+    world.verifier._questions._places = 1
 
     assert (await world.learn(GOOD)).reason is Reason.OK
 
@@ -378,11 +554,12 @@ async def test_an_outage_is_logged_once_and_its_end_too_without_any_token(caplog
 
 async def test_closing_gives_up_what_is_under_way() -> None:
     world = World()
-    task = await world.request()
-    await world.verifier.close()
+    tasks = [await world.request(f"t{number}") for number in range(MOST_ASKED + 1)]
+    world.verifier.close()
 
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    assert {(await task).reason for task in tasks} == {Reason.AS_UNAVAILABLE}
+    assert len(world.asked) == MOST_ASKED  # none that had waited for a place was sent at the end
+    assert all(question.given_up for question in world.pending)
 
 
 # --- serveStale ---
@@ -442,10 +619,11 @@ async def test_a_token_that_was_said_to_be_inactive_stays_out_in_the_outage() ->
     assert (await world.learn(Unavailable("connection"))).reason is Reason.AS_UNAVAILABLE
 
 
-async def test_an_answer_of_before_that_comes_after_the_inactive_one_is_not_kept_for_the_outage() -> None:
+@pytest.mark.parametrize("between", [0.0, 0.1])
+async def test_an_answer_of_before_that_comes_after_the_inactive_one_is_not_kept_for_the_outage(between: float) -> None:
     world = World(bound=0.0, stale=60.0)
     early = await world.request()
-    world.advance(0.1)
+    world.advance(between)
     late = await world.request()
     await world.answer(INACTIVE, which=1)
     await world.answer(GOOD)
@@ -500,10 +678,11 @@ async def test_a_call_under_way_is_not_believed_and_all_who_wait_for_it_ask_anew
     waiting = [await world.request() for _ in range(3)]
     world.verifier.forget(TOKEN)
     late = await world.request()
+    asked = len(world.asked)
     await world.answer(GOOD)
 
     assert not any(task.done() for task in (*waiting, late))
-    assert len(world.asked) == 2
+    assert (asked, len(world.asked)) == (2, 2)  # the late one at once, and those who waited with it
     await world.answer(INACTIVE)
     assert {(await task).reason for task in (*waiting, late)} == {Reason.INACTIVE}
     assert (await world.request()).done()
@@ -655,22 +834,48 @@ def test_the_bound_is_reached_with_and_without_an_outage_so_that_the_search_abov
 
 async def test_a_question_that_waits_for_its_place_goes_with_the_last_of_its_callers() -> None:
     world = World()
-    asking = [await world.request(f"t{number}") for number in range(MOST_CALLS)]
+    asking = [await world.request(f"t{number}") for number in range(MOST_ASKED)]
     alone, first, second = [await world.request(token) for token in ("alone", "shared", "shared")]
     for gone in (alone, first):
         gone.cancel()
     await settle()
-    held = sorted(len(calls) for calls in world.verifier._under_way.values()), len(world.verifier._calls)
+    held = len(world.verifier._questions)
     again = await world.request("alone")
-    for _ in range(MOST_CALLS):
+    for _ in range(MOST_ASKED):
         await world.answer(GOOD)
     await world.answer(GOOD)
     await world.answer(GOOD)
 
-    assert held == ([1] * (MOST_CALLS + 1), MOST_CALLS + 1)
-    assert sorted(world.asked[MOST_CALLS:]) == ["alone", "shared"]
+    assert held == MOST_ASKED + 1
+    assert sorted(world.asked[MOST_ASKED:]) == ["alone", "shared"]
     assert {(await task).reason for task in (*asking, second, again)} == {Reason.OK}
-    assert (len(world.verifier._under_way), len(world.verifier._calls)) == (0, 0)
+    assert len(world.verifier._questions) == 0
+
+
+async def test_callers_who_leave_while_the_failure_of_such_a_question_is_told_do_not_disturb() -> None:
+    world = World(budget=0.01)
+    world.verifier._questions._places = 0  # all places are taken
+    both = Leaving(world.verifier), Leaving(world.verifier)
+    both[0].other, both[1].other = both[1], both[0]
+    for waiter in both:
+        assert world.verifier.ask(key_of(TOKEN), TOKEN, NEEDED, waiter) is None
+    async with asyncio.timeout(10):
+        while not world.results:  # noqa: ASYNC110 what it waits for is a timer of the verifier's
+            await asyncio.sleep(0)
+
+    assert [waiter.verdicts for waiter in both] in ([[Reason.AS_UNAVAILABLE], []], [[], [Reason.AS_UNAVAILABLE]])
+    assert len(world.verifier._questions) == 0
+
+
+async def test_a_question_that_is_printed_shows_no_token() -> None:
+    world = World()
+    task = await world.request()
+    shown = repr(world.pending[0].asker)
+    await world.answer(GOOD)
+
+    assert "Question" in shown
+    assert TOKEN not in shown
+    assert (await task).reason is Reason.OK
 
 
 async def test_a_question_that_was_sent_outlives_its_callers() -> None:
@@ -688,11 +893,11 @@ async def test_a_probe_that_goes_with_its_caller_leaves_the_next_one_to_probe() 
     world = World()
     for number in range(FAILURES_TO_OPEN):
         await world.learn(Unavailable("status_5xx"), f"t{number}")
-    world.verifier._slots = asyncio.Semaphore(0)  # all places are taken
+    world.verifier._questions._places = 0  # all places are taken
     world.advance(60.0)
     gone = await world.request("probe")
     gone.cancel()
     await settle()
-    world.verifier._slots = asyncio.Semaphore(1)
+    world.verifier._questions._places = 1
 
     assert (await world.learn(GOOD)).reason is Reason.OK

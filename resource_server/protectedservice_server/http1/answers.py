@@ -6,14 +6,12 @@ usual goes the long way (`client.ClientConnection`), which knows every rule.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from operator import add
 from typing import Final
 
 import httptools
 import msgspec
 
-from .heads import KEEP_ALIVE, LINE_END, form, pick
+from .heads import KEEP_ALIVE, form
 
 LARGEST: Final = 16 * 1024
 """Bytes of an answer that takes the short way. Larger ones seldom come in one piece."""
@@ -46,30 +44,26 @@ HOP_BY_HOP: Final = frozenset(
 _UNUSUAL: Final = frozenset({b"transfer-encoding", b"upgrade", b"trailer", b"proxy-connection"})
 
 _VERSION: Final = b"HTTP/1.1 "
+_BODILESS: Final = frozenset({204, 205, 304})  # 205 must not have a body; the others cannot
 
 
 class AnswerLayout:
     """The names of an answer's headers in order, and what follows from them alone."""
 
-    __slots__ = ("connection", "dated", "form", "length", "names", "pick", "plain", "prefixes", "staying")
+    __slots__ = ("connection", "count", "dated", "form", "length", "names", "passing", "plain")
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
         self.connection = names.index(b"connection") if b"connection" in names else -1
         self.length = names.index(b"content-length") if b"content-length" in names else -1
         self.dated = b"date" in names
-        self.plain = self.length >= 0 and len(set(names)) == len(names) and _UNUSUAL.isdisjoint(names)
-        self.form = LINE_END + form(received) + LINE_END if self.plain else b""
-        """The header lines as they are usually written, between the line ends around them; `%` it with the values."""
-        passing = [at for at, name in enumerate(names) if name not in HOP_BY_HOP]
-        self.pick = pick(passing)
-        self.prefixes = tuple([names[at] + b": " for at in passing])
-        self.staying = None
-        """What stands before the value of `Connection`, the only line that does not pass; b"": all do; None: others."""
-        if len(passing) == len(names):
-            self.staying = b""
-        elif len(passing) == len(names) - 1 and self.connection >= 0:
-            self.staying = b"\r\n%b: " % received[self.connection]
+        self.plain = self.length >= 0 and len(set(names)) == len(names) <= _MOST and _UNUSUAL.isdisjoint(names)
+        self.count = len(names) if self.plain else -1
+        """How many values `form` takes; -1: it takes none."""
+        self.form = b"HTTP/1.1 %d %b\r\n" + form(received) + b"\r\n%b" if self.plain else b""
+        """The answer as it is usually written; `%` it with status, reason, values and body."""
+        self.passing = b"%b" + form(received, HOP_BY_HOP) + b"%b\r\n%b" if self.plain else b""
+        """What passes on of it; `%` it with the status line, values, more lines, and body."""
 
 
 class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -79,19 +73,10 @@ class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
     layout: AnswerLayout
     values: tuple[bytes, ...]
     body: bytes
-    section: bytes
-    """The header lines as they came, each with the line end before it."""
 
-    def lines(self) -> bytes:
-        """The header lines that pass on, all but hop-by-hop, each with the line end before it."""
-        layout = self.layout
-        staying = layout.staying
-        if staying is None:
-            return b"\r\n" + b"\r\n".join(map(add, layout.prefixes, layout.pick(self.values)))
-        return self.section.replace(staying + self.values[layout.connection], b"", 1) if staying else self.section
-
-
-_layout_of: Final = lru_cache(maxsize=_REMEMBERED)(AnswerLayout)
+    def passed_on(self, status_line: bytes, more: bytes) -> bytes:
+        """The answer as it passes on: its header lines as they came but those for this hop, and `more` of ours."""
+        return self.layout.passing % (status_line, *self.values, more, self.body)
 
 
 class WholeAnswers:
@@ -99,6 +84,8 @@ class WholeAnswers:
 
     def __init__(self) -> None:
         self._untried = 0
+        self._layouts: dict[tuple[bytes, ...], AnswerLayout] = {}
+        self._last = AnswerLayout(())  # mostly of the next one too
         self._fresh()
 
     def _fresh(self) -> None:
@@ -106,11 +93,9 @@ class WholeAnswers:
         self._reasons: list[bytes] = []
         self._found: dict[bytes, bytes] = {}
         self._bodies: list[bytes] = []
-        self._awaited: list[None] = []  # empty again when the parser has seen the end of the answer
         self.on_status = self._reasons.append
         self.on_header = self._found.setdefault
         self.on_body = self._bodies.append
-        self.on_message_complete = self._awaited.pop
         self._parser = httptools.HttpResponseParser(self)
 
     def read(self, data: bytes) -> WholeAnswer | None:
@@ -120,37 +105,49 @@ class WholeAnswers:
             return None
         if len(data) > LARGEST or data[:9] != _VERSION:
             return None
-        self._awaited.append(None)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._other()
             return None
         found, reasons, bodies = self._found, self._reasons, self._bodies
-        if len(found) > _MOST:
+        if len(reasons) != 1 or len(bodies) > 1:
             self._other()
             return None
-        layout, values = _layout_of(tuple(found)), tuple(found.values())
-        if (
-            self._awaited
-            or not layout.plain
-            or len(reasons) != 1
-            or len(bodies) > 1
-            or (layout.connection >= 0 and values[layout.connection] not in KEEP_ALIVE)
-        ):
-            self._other()
-            return None
-        status, body = self._parser.get_status_code(), bodies.pop() if bodies else b""
-        start = len(_VERSION) + len(b"200 ") + len(reasons.pop())  # of the header lines
+        status, reason, body = self._parser.get_status_code(), reasons.pop(), bodies.pop() if bodies else b""
+        # Every byte must be accounted for: there may be less than a head, or more than an answer; and of a header that
+        # came twice only the first value is here. Bytes that are the same are read the same: where they are what the
+        # last layout makes of the values, the names are its names.
+        layout, values = self._last, tuple(found.values())
+        if len(values) != layout.count or layout.form % (status, reason, *values, body) != data:
+            layout = self._layout_of(tuple(found))
+            if not layout.plain:
+                self._other()
+                return None
+            if layout.form % (status, reason, *values, body) != data:
+                self._fresh()
+                return None
+            self._last = layout
         found.clear()
-        # Every byte must be accounted for: of a header that came twice only the first value is here.
-        rest = layout.form % values
-        if data[start:] != rest + body:
+        at = layout.connection
+        if values[layout.length] != b"%d" % len(body) or (at >= 0 and values[at] not in KEEP_ALIVE):
+            self._other()  # the rest of the body is to come, or the connection ends
             return None
-        # Those below have no body, whatever their headers say; and 205 must not have one.
-        if not 200 <= status <= 599 or status in (204, 205, 304) or values[layout.length] != b"%d" % len(body):
+        # These have none, whatever their headers say.
+        if not 200 <= status <= 599 or status in _BODILESS:
+            self._fresh()
             return None
-        return WholeAnswer(status, layout, values, body, rest[:-4])
+        return WholeAnswer(status, layout, values, body)
+
+    def _layout_of(self, names: tuple[bytes, ...]) -> AnswerLayout:
+        layout = self._layouts.get(names)
+        if layout is None:
+            layout = AnswerLayout(names)
+            if layout.plain:
+                if len(self._layouts) >= _REMEMBERED:
+                    self._layouts.clear()
+                self._layouts[names] = layout
+        return layout
 
     def _other(self) -> None:
         self._untried = _MISSES

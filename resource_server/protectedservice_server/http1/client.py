@@ -60,6 +60,9 @@ class Call:
     """
 
     head: bytes
+    patience: float | None = None
+    """Where there is no body and nobody needs to hear that the head is `sent`: for how many seconds from then on the
+    other side may be silent. None: `sent` is called, and says so."""
     headless = False
     """Whether the answer has no body, whatever its headers say: it answers HEAD (RFC 9112 section 6.3)."""
     repeatable = False
@@ -89,12 +92,13 @@ class Call:
         """All that came at once has been told."""
 
     def answered_whole(self, answer: WholeAnswer) -> None:
-        """The answer, all of it, instead of `answered`, `body` and `flush`; `finished` follows."""
+        """The answer, all of it, instead of `answered`, `body`, `flush` and `finished`; the last call."""
         layout = answer.layout
         headers = list(zip(layout.names, answer.values, strict=True))
         self.answered(Head(answer.status, headers, len(answer.body), hops_of(headers), layout.dated))
         self.body(answer.body)
         self.flush()
+        self.finished(())
 
     def finished(self, trailers: Sequence[Header]) -> None:
         """The answer is whole; the last call."""
@@ -140,18 +144,21 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel = False
         self._keep = False
 
-    @property
-    def reusable(self) -> bool:
-        """Whether another call may be sent."""
-        return self._call is None and not self._transport.is_closing()
-
-    def begin(self, call: Call) -> None:
-        """Send `call`."""
+    def begin(self, call: Call, now: float) -> bool:
+        """Send `call`; False: the connection ends. `now` is the ticker's. None may be under way."""
+        transport = self._transport
+        if transport.is_closing():
+            return False
         self._call, call.connection = call, self
         self.calls += 1
-        self.request_sent = self._heard = False
-        self._transport.write(call.head)
-        call.sent()
+        self._heard = False
+        transport.write(call.head)
+        if call.patience is not None:
+            self.request_sent, self.deadline = True, now + call.patience
+        else:
+            self.request_sent = False
+            call.sent()
+        return True
 
     def write(self, data: bytes) -> None:
         """More of the request, framed already; or of the tunnel."""
@@ -213,11 +220,14 @@ class ClientConnection(asyncio.Protocol):
         if call is None:
             self._transport.abort()  # nobody asked
             return
-        if not (self._heard or call.headless) and (answer := self._owner.answers.read(data)) is not None:
-            self._heard = True
+        owner, first = self._owner, self.request_sent and not (self._heard or call.headless)
+        if first and (answer := owner.answers.read(data)) is not None:
+            # Nothing of it is left here.
+            self._call = call.connection = self.deadline = None
+            if not self._reading:
+                self.read(True)
+            owner.free(self)
             call.answered_whole(answer)
-            if self._call is call:
-                self._done_whole(call)
             return
         self._heard = True
         if self._tunnel:
@@ -318,17 +328,6 @@ class ClientConnection(asyncio.Protocol):
         call.switched(Head(101, headers, 0, hops_of(headers)))
         if rest and self._call is not None:
             call.tunnelled(rest)
-
-    def _done_whole(self, call: Call) -> None:
-        """As `_done`, where the answer came the short way: nothing of it is left here."""
-        self._call = call.connection = self.deadline = None
-        if self.request_sent and not self._transport.is_closing():
-            if not self._reading:
-                self.read(True)
-            self._owner.free(self)
-        else:
-            self._transport.abort()
-        call.finished(())
 
     def _done(self) -> None:
         call, self._call = self._call, None

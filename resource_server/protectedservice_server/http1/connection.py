@@ -12,7 +12,7 @@ from ..bearer import Answer, Header, error
 from .backlog import Backlog
 from .exchange import Exchange
 from .framing import Refused
-from .heads import WholeHeads
+from .heads import NO_LAYOUT, WholeHeads
 from .limits import Limits
 from .messages import whole
 from .reader import Reader
@@ -75,11 +75,16 @@ class ServerConnection(asyncio.Protocol):
         self._unwanted = 0  # bytes of a body that nobody takes
         self._begun = False  # a head has begun, or bytes came that are none yet
         self._since = self.ticker.now  # when what is waited for began to be
-        self._unread_since: float | None = None  # since when the caller leaves its answer unread
+        self.unread_since: float | None = None
+        """Since when the caller leaves what it was sent unread."""
         self._unsent = 0  # bytes of the last answer that the caller had not taken at the last sweep
         self._lingering = False
         self._reading = True
+        self.layout = NO_LAYOUT
+        """Of its last head that took the short way, and mostly of the next."""
         self._client: str | None = None
+        self.whence: tuple[bytes, bytes] | None = None
+        """Kept for the proxy: a host, and the lines that tell the upstream of it and of this connection's other end."""
 
     # What the rest of the server asks.
 
@@ -154,9 +159,10 @@ class ServerConnection(asyncio.Protocol):
             if answer is None:
                 if not exchange.ended:
                     self._waits_for(exchange, ())
-            elif not (exchange.ended or self.host.draining or self._transport.is_closing()):
-                self._transport.write(whole(answer, self.ticker.date, b"", exchange.method != "HEAD"))
-                self._exchange, self._since = None, self.ticker.now
+            elif not (exchange.ended or self.host.draining or (transport := self._transport).is_closing()):
+                ticker = self.ticker
+                self._exchange, self._since = None, ticker.now
+                transport.write(whole(answer, ticker.date, b"", exchange.method != "HEAD"))
             else:
                 exchange.answer(answer)
         else:
@@ -185,7 +191,7 @@ class ServerConnection(asyncio.Protocol):
 
         A caller who reads no answers gets no further ones: small requests would fill the memory with large answers.
         """
-        return not self._takes or (self._unread_since is not None and self._exchange is None)
+        return not self._takes or (self.unread_since is not None and self._exchange is None)
 
     def _hold(self, data: bytes) -> None:
         """Keep what may not be parsed yet, and take no more."""
@@ -194,7 +200,7 @@ class ServerConnection(asyncio.Protocol):
         self._count()
 
     def pause_writing(self) -> None:
-        self._unread_since = self.ticker.now
+        self.unread_since = self.ticker.now
         self._ready = False
         if self._exchange is not None and self._exchange.receiver is not None:
             self._exchange.receiver.caller_full()
@@ -202,7 +208,7 @@ class ServerConnection(asyncio.Protocol):
             self._read(False)
 
     def resume_writing(self) -> None:
-        self._unread_since = None
+        self.unread_since = None
         if self._exchange is not None and self._exchange.receiver is not None:
             self._exchange.receiver.caller_drained()
         if not self._held:
@@ -327,14 +333,28 @@ class ServerConnection(asyncio.Protocol):
         if not (self._lingering or self._transport.is_closing()):
             self._transport.write(data)
 
+    def write_last(self, exchange: Exchange, data: bytes) -> None:
+        """As `write` and `answered`, where the request is received and the connection stays: most answers."""
+        if not (self._lingering or self._transport.is_closing()):
+            self._transport.write(data)
+        if exchange is not self._exchange:
+            return
+        self._exchange = exchange.receiver = None
+        self._unwanted, self._since, self._takes = 0, self.ticker.now, True
+        self._ready = not self._lingering and self.unread_since is None
+        if self._ready and not self.parsing:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The next request may come, or has."""
+        if self._held:
+            self.take_body()
+        elif not self._reading:
+            self._read(True)
+
     def passed(self) -> None:
         """Something passed through the tunnel: it is not silent."""
         self._since = self.ticker.now
-
-    @property
-    def unread(self) -> bool:
-        """Whether the caller leaves what it was sent unread."""
-        return self._unread_since is not None
 
     def take_body(self) -> None:
         """Go on with what was held, and with what comes."""
@@ -346,7 +366,7 @@ class ServerConnection(asyncio.Protocol):
         if held:
             self._count()
             self.data_received(held)
-        if self._takes and not self._held and self._unread_since is None:
+        if self._takes and not self._held and self.unread_since is None:
             self._read(True)
 
     def leave_body(self, exchange: Exchange) -> None:
@@ -363,10 +383,7 @@ class ServerConnection(asyncio.Protocol):
         if exchange.received:
             self._next(exchange)
             if self._ready and not self.parsing:
-                if self._held:
-                    self.take_body()
-                elif not self._reading:
-                    self._read(True)
+                self._go_on()
             return
         if not exchange.keep_alive and exchange.length != 0:
             self._linger()
@@ -389,7 +406,7 @@ class ServerConnection(asyncio.Protocol):
         self._unwanted = 0
         self._since = self.ticker.now
         self._takes = True
-        self._ready = not self._lingering and self._unread_since is None
+        self._ready = not self._lingering and self.unread_since is None
         if self._counted:
             self._count()
         # An answer that began before the drain has promised to keep the connection; it may be closed all the same.
@@ -456,7 +473,7 @@ class ServerConnection(asyncio.Protocol):
         if self._counted or (self.secure and not self._reading):
             self._count()
         limits, waited = self.limits, now - self._since
-        if self._unread_since is not None and now - self._unread_since > limits.stall_seconds:
+        if self.unread_since is not None and now - self.unread_since > limits.stall_seconds:
             self.cut()
         elif self._lingering:
             self._sweep_rest(now)

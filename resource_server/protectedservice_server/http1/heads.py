@@ -7,9 +7,7 @@ way. It refuses nothing: what is unlike that goes the long way (`reader.Reader`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from operator import itemgetter
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -24,14 +22,14 @@ if TYPE_CHECKING:
 # llhttp heeds what older programs call `Proxy-Connection` as if it were that.
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection"})
 
-# Others can have a body, and mostly have; to look at their heads twice would cost more than it saves.
-_BODILESS: Final = frozenset(b"GHDO")  # GET, HEAD, DELETE, OPTIONS
+# Others can have a body, and mostly have; to look at their heads twice would cost more than it saves. By their first
+# byte: that it is really this method, the whole head's comparison says.
+_BODILESS: Final = {name[0]: (name.decode("ascii"), name) for name in (b"GET", b"HEAD", b"DELETE", b"OPTIONS")}
 
-LINE_END: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
-_VERSION: Final = b" HTTP/1.1\r\n"
 KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 _ITS_HOPS: Final = frozenset({b"keep-alive"})
+_NO_HOPS: Final[frozenset[bytes]] = frozenset()
 
 METHODS: Final = {name.encode("ascii"): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 """Those that are often seen, as text."""
@@ -40,56 +38,87 @@ LONGEST: Final = 8 * 1024
 """Bytes of a head that takes the short way; below the least that `Limits.head_bytes` allows."""
 
 _MOST: Final = 50
-"""Headers of such a head; below the least that `Limits.headers` allows."""
+"""Headers of such a head, and of a layout that is remembered; below the least that `Limits.headers` allows."""
 
-LONGEST_NAMES: Final = 2 * 1024
-"""Bytes of the names of a layout that is worth remembering; real ones are below 500."""
+_LONGEST_NAMES: Final = 2 * 1024
+"""Bytes of the names of a layout that is remembered; real ones are below 500."""
 
 _REMEMBERED: Final = 256
-"""Layouts; with `LONGEST_NAMES` and the number of headers that is the most memory that callers can have taken for them,
-4 MiB."""
-
-_NONE: Final[tuple[bytes, ...]] = ()
+"""Layouts; with their names' length and number that is the most memory that callers can have taken for them, 4 MiB; and
+7 KiB for each connection, which keeps that of its last head."""
 
 
 class Layout:
     """The names of a head's headers, lower case and in order, and what follows from them alone."""
 
-    __slots__ = ("authorization", "connection", "form", "host", "names", "plain", "size")
+    __slots__ = (
+        "authorization",
+        "connection",
+        "count",
+        "form",
+        "hops",
+        "host",
+        "lasting",
+        "names",
+        "plain",
+        "size",
+        "token",
+    )
 
     def __init__(self, received: tuple[bytes, ...]) -> None:
         names = self.names = tuple([name.lower() for name in received])
         self.size = sum(map(len, names))
         """Bytes of the names."""
+        self.lasting = len(names) <= _MOST and self.size <= _LONGEST_NAMES
+        """Whether it is remembered, and so is the same one for the next head with these names."""
         self.host = names.index(b"host") if b"host" in names else -1
         """Where `Host` stands first; -1: nowhere."""
         self.connection = names.index(b"connection") if b"connection" in names else -1
+        self.hops = _NO_HOPS if self.connection < 0 else _ITS_HOPS
+        """What `Connection` names where it stays away, or says no more than to keep the connection."""
         self.authorization = tuple([at for at, name in enumerate(names) if name == b"authorization"])
         """Where each `Authorization` stands."""
+        first = self.authorization[0] if self.authorization else len(names)
+        self.token = slice(first, first + 1)
+        """The place of the first of them: the slice of the values is empty where there is none."""
         self.plain = self.host >= 0 and len(set(names)) == len(names) <= _MOST and _FRAMING.isdisjoint(names)
         """Whether there is one `Host`, nothing twice, and nothing that says where the request ends."""
-        self.form = form(received) + LINE_END if self.plain else b""
-        """What follows the request's line where header lines are written as usual; `%` it with the values."""
+        self.count = len(names) if self.plain else -1
+        """How many values `form` takes; -1: it takes none."""
+        self.form = b"%b %b HTTP/1.1\r\n" + form(received) + b"\r\n" if self.plain else b""
+        """The head as it is usually written; `%` it with method, target and values."""
 
 
-_layout_of: Final = lru_cache(maxsize=_REMEMBERED)(Layout)
+NO_LAYOUT: Final = Layout(())
+"""Of no head that takes the short way."""
+
+_layouts: Final[dict[tuple[bytes, ...], Layout]] = {}
 
 
 def layout_of(received: tuple[bytes, ...]) -> Layout:
-    """The layout of these names, the same one each time unless they are long."""
-    return (_layout_of if sum(map(len, received)) <= LONGEST_NAMES else Layout)(received)
+    """The layout of these names, the same one each time unless they are long or many."""
+    layout = _layouts.get(received)
+    if layout is None:
+        layout = Layout(received)
+        if layout.lasting:
+            if len(_layouts) >= _REMEMBERED:
+                _layouts.clear()
+            _layouts[received] = layout
+    return layout
 
 
-def form(names: Sequence[bytes]) -> bytes:
-    """Header lines of these names, each with its end, as they are usually written; `%` it with the values."""
-    return b"".join([b"%b: %%b\r\n" % name.replace(b"%", b"%%") for name in names])
+def form(names: Sequence[bytes], left_out: Container[bytes] = ()) -> bytes:
+    """Header lines of these names, each with its end, as they are usually written; `%` it with the values.
 
-
-def pick(places: Sequence[int]) -> Callable[[Sequence[bytes]], Sequence[bytes]]:
-    """What takes the values at these places out of all."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda values: [values[at] for at in places]
+    Of those in `left_out` (lower case) nothing is written, but they have their value all the same: with none of its
+    bytes, `%.0b`.
+    """
+    return b"".join(
+        [
+            b"%.0b" if left_out and name.lower() in left_out else b"%b: %%b\r\n" % name.replace(b"%", b"%%")
+            for name in names
+        ]
+    )
 
 
 class WholeHeads:
@@ -103,61 +132,44 @@ class WholeHeads:
         # What the parser calls is C all the way: a list's and a dict's own methods.
         self._targets: list[bytes] = []
         self._found: dict[bytes, bytes] = {}
-        self._awaited: list[None] = []  # empty again when the parser has seen the end of the request
         self.on_url = self._targets.append
         self.on_header = self._found.setdefault
-        self.on_message_complete = self._awaited.pop
         self._parser = httptools.HttpRequestParser(self)
 
     def read(self, connection: ServerConnection, data: bytes) -> Exchange | None:
         """The request, if `data` is one such head and nothing else; None: nothing of it has been taken."""
-        if data[-4:] != _END or data[0] not in _BODILESS or len(data) > LONGEST:
+        if len(data) > LONGEST or data[-4:] != _END or (method := _BODILESS.get(data[0])) is None:
             return None
         found, targets = self._found, self._targets
-        self._awaited.append(None)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fresh()
             return None
-        if len(found) > _MOST:
+        # If memory ran out below, what is left in either tells the next call that more is left.
+        if len(targets) != 1:
             self._fresh()
             return None
-        layout = (_layout_of if len(data) <= LONGEST_NAMES else layout_of)(tuple(found))
-        values, method = tuple(found.values()), self._parser.get_method()
-        # If memory ran out above, the target that is left here tells the next call that more is left.
-        target = targets.pop() if targets else b""
+        target, (text, name) = targets.pop(), method
+        # Every byte must be accounted for: there may be less than a head, or more; of a header that came twice only the
+        # first value is here; and llhttp takes other methods and the versions of other protocols too. Bytes that are
+        # the same are read the same: where they are what the last layout makes of the values, the names are its names.
+        layout, values = connection.layout, tuple(found.values())
+        if len(values) != layout.count or layout.form % (name, target, *values) != data:
+            layout = layout_of(tuple(found))
+            if not layout.plain or layout.form % (name, target, *values) != data:
+                self._fresh()
+                return None
+            if layout.lasting:
+                connection.layout = layout
         found.clear()
-        end = len(method) + len(target) + 12  # of the request line
-        if (
-            data[end - 11 : end] != _VERSION  # llhttp takes other protocols' too
-            or self._awaited
-            or targets
-            or not layout.plain
-            or (layout.connection >= 0 and values[layout.connection] not in KEEP_ALIVE)
-            or method not in METHODS
-        ):
+        at = layout.connection
+        if at >= 0 and values[at] not in KEEP_ALIVE:
             self._fresh()
             return None
-        if data[end:] != layout.form % values:
-            return None  # a header came twice, and only its first value is here: every byte must be accounted for
         host = values[layout.host]
         if host != self._known_host:
             if not HOST.fullmatch(host):
                 return None
             self._known_host = host
-        at = layout.authorization
-        exchange = Exchange(
-            connection,
-            METHODS[method],
-            target,
-            layout,
-            values,
-            (values[at[0]],) if at else _NONE,
-            host,
-            True,
-        )
-        exchange.received = True
-        if layout.connection >= 0:
-            exchange.hops = _ITS_HOPS
-        return exchange
+        return Exchange(connection, text, target, layout, values, values[layout.token], host, True, layout.hops, True)

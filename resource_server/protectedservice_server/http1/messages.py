@@ -35,21 +35,14 @@ def lines(headers: Iterable[Header]) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _own_head(status: int, headers: tuple[Header, ...]) -> bytes:
-    return status_line(status) + lines(headers)
+def _own_head(status: int, headers: tuple[Header, ...], date: bytes) -> bytes:
+    return b"%b%bdate: %b\r\n" % (status_line(status), lines(headers), date)
 
 
 def whole(answer: Answer, date: bytes, connection: bytes, body: bool) -> bytes:
     """An answer of the server itself; `connection` is an extra header line or nothing; no `body` for HEAD."""
-    status = answer.status
-    head = _own_head(status, answer.headers)
+    status, content = answer.status, answer.body
+    head = _own_head(status, answer.headers, date)
     if status == 204:  # RFC 9110 section 8.6: no length either
-        return b"%bdate: %b\r\n%b\r\n" % (head, date, connection)
-    content = answer.body
-    return b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
-        head,
-        date,
-        len(content),
-        connection,
-        content if body else b"",
-    )
+        return b"%b%b\r\n" % (head, connection)
+    return b"%bcontent-length: %d\r\n%b\r\n%b" % (head, len(content), connection, content if body else b"")

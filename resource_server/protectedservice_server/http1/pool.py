@@ -7,14 +7,13 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from ..bearer import Header
 from .answers import WholeAnswers
-from .client import Call, ClientConnection, Failure, Head, Owner
+from .client import Call, ClientConnection, Failure, Owner
 from .ticker import Ticker
 
 logger = logging.getLogger(__name__)
@@ -71,16 +70,12 @@ class Pool(Owner):
 
     def begin(self, call: Call) -> None:
         """Send `call`; how it goes on is told to the call itself."""
-        if not self._opened:
-            self._opened = True
-            self.ticker.add(self.sweep)
         if self.origin.secure:
             self._check_trust()
         idle, now = self._idle, self.ticker.now
         while idle:
             connection = idle.pop()
-            if now - connection.idle_since <= IDLE_SECONDS and connection.reusable:
-                connection.begin(call)
+            if now - connection.idle_since <= IDLE_SECONDS and connection.begin(call, now):
                 return
             connection.end()
         self.again(call)
@@ -139,6 +134,9 @@ class Pool(Owner):
             self._idle.remove(connection)
 
     def again(self, call: Call) -> None:
+        if not self._opened:
+            self._opened = True
+            self.ticker.add(self.sweep)
         self._dialling[call] = asyncio.create_task(self._dial(call))
 
     def _check_trust(self) -> None:
@@ -159,12 +157,12 @@ class Pool(Owner):
         except OSError as error:
             failure = Failure.TLS if isinstance(error, ssl.CertificateError) else Failure.CONNECTION
         else:
-            if connection.reusable:
-                del self._dialling[call]
-                self._all.add(connection)
-                connection.begin(call)
-                return
-            failure = Failure.CONNECTION  # it ended while it was being handed over, and will not say so again
+            del self._dialling[call]
+            self._all.add(connection)
+            if not connection.begin(call, self.ticker.now):
+                self._all.discard(connection)  # it ended while it was being handed over, and will not say so again
+                call.failed(Failure.CONNECTION)
+            return
         del self._dialling[call]
         call.failed(failure)
 
@@ -204,69 +202,3 @@ class Pool(Owner):
             else:
                 return connection
         raise last
-
-
-class CallFailed(Exception):
-    """A `fetch` has no answer."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.value)
-        self.failure = failure
-
-
-class TooLarge(Exception):
-    """A `fetch` got more bytes than it wanted."""
-
-
-class _Fetch(Call):
-    repeatable = True
-
-    def __init__(self, head: bytes, largest: int) -> None:
-        self.head = head
-        self.done: asyncio.Future[tuple[int, list[Header], bytes]] = asyncio.get_running_loop().create_future()
-        self._largest = largest
-        self._head: Head | None = None
-        self._body = b""
-
-    def sent(self) -> None:
-        if self.connection is not None:
-            self.connection.request_sent = True
-
-    def answered(self, head: Head) -> None:
-        self._head = head
-
-    def body(self, data: bytes) -> None:
-        self._body += data
-
-    def flush(self) -> None:
-        if len(self._body) > self._largest and not self.done.done():
-            self.done.set_exception(TooLarge())
-
-    def finished(self, trailers: Sequence[Header]) -> None:
-        if not self.done.done() and self._head is not None:
-            self.done.set_result((self._head.status, self._head.headers, self._body))
-
-    def failed(self, failure: Failure) -> None:
-        if not self.done.done():
-            self.done.set_exception(CallFailed(failure))
-
-    def switched(self, head: Head) -> None:
-        self.failed(Failure.PROTOCOL)
-
-
-async def fetch(pool: Pool, request: bytes, largest: int) -> tuple[int, list[Header], bytes]:
-    """Send a whole request that may be repeated, and have its whole answer: status, headers and body.
-
-    The time is the caller's to bound: a cancelled fetch ends its connection.
-
-    Raises:
-        CallFailed: there is none.
-        TooLarge: its body has more than `largest` bytes.
-    """
-    call = _Fetch(request, largest)
-    pool.begin(call)
-    try:
-        return await call.done
-    finally:
-        if call.connection is not None or not call.done.done() or call.done.cancelled():
-            pool.give_up(call)
