@@ -210,7 +210,7 @@ class _Waiting(Waiter):
             exchange.answer(answer)
 
     def crashed(self, bug: Exception) -> None:
-        self._exchange.on_left = None
+        self._exchange.decided()
         self._exchange.crash(bug)
 
 

@@ -253,7 +253,8 @@ class ServerConnection(asyncio.Protocol):
     def _count(self) -> None:
         """Tell the backlog what is kept; where there is no room for it, this connection ends.
 
-        The body of a request that somebody takes is no part of it, nor a tunnel: such a caller has been let in.
+        The body of a request that somebody takes is no part of it, nor a tunnel: such a caller has been let in. A head
+        that came the short way counts once something is kept beside it: alone it is within every connection's share.
         """
         exchange, kept = self._exchange, 0
         if self._reader is not None:
@@ -323,8 +324,6 @@ class ServerConnection(asyncio.Protocol):
         self._takes = self._ready = False
         if exchange.receiver is not None:
             exchange.receiver.request_ended(trailers)
-        elif exchange.on_left is not None and not self.parsing:
-            self._count()
 
     # The exchange's calls.
 
@@ -342,6 +341,8 @@ class ServerConnection(asyncio.Protocol):
         self._exchange = exchange.receiver = None
         self._unwanted, self._since, self._takes = 0, self.ticker.now, True
         self._ready = not self._lingering and self.unread_since is None
+        if self._counted:
+            self._count()
         if self._ready and not self.parsing:
             self._go_on()
 

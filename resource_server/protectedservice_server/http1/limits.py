@@ -43,7 +43,8 @@ class Limits:
     """Of requests that nobody has let in yet, of all connections together: beginnings of heads, heads whose token is
     being asked about, and what came behind them. Beyond it 503. An eighth of the 256 MiB that a pod has by default."""
     backlog_share: int = 8 * 1024
-    """What each connection may keep even so: a small request is not refused for what others keep."""
+    """What each connection may keep even so: a small request is not refused for what others keep. Not below
+    `heads.LONGEST`, whose heads are not counted while nothing else is kept."""
     linger_seconds: float = 2.0
     """How long a caller has to read a last answer, while what it still sends is dropped (RFC 9112 section 9.6)."""
 
