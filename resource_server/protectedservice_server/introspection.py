@@ -113,12 +113,14 @@ class Introspection:
 class Asking(Fetch):
     """One question on its way: asked again after a lost connection, and with other credentials after a refusal."""
 
+    largest = LARGEST_ANSWER
     _refused = False
     _attempts = 0
     _pause: asyncio.TimerHandle | None = None
 
     def __init__(self, introspection: Introspection, token: str, asker: Asker) -> None:
-        super().__init__(introspection.pool, introspection.request(token), LARGEST_ANSWER)
+        self.head = introspection.request(token)
+        self.pool = introspection.pool
         self._introspection = introspection
         self._token = token
         self._asker = asker

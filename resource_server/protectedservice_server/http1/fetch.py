@@ -14,28 +14,27 @@ from .pool import Pool
 class Fetch(Call):
     """Sent by `begin`, once more by the next `begin`. Subclasses say what follows: `fetched`, `failed` or `too_large`.
 
+    They set `head`, the whole request, and `pool`; `largest` bytes of an answer's body are taken at most.
+
     The time is whoever began it to bound: `give_up` ends its connection, and nothing is told from then on.
     """
 
     repeatable = True
     patience = math.inf
+    pool: Pool
+    largest: int
     status = 0
     content = b""
     """The answer's body."""
     _answered: Head | WholeAnswer | None = None
 
-    def __init__(self, pool: Pool, head: bytes, largest: int) -> None:
-        self.head = head
-        self._pool = pool
-        self._largest = largest
-
     def begin(self) -> None:
         """Send it."""
-        self._pool.begin(self)
+        self.pool.begin(self)
 
     def give_up(self) -> None:
         """Forget it."""
-        self._pool.give_up(self)
+        self.pool.give_up(self)
 
     @property
     def headers(self) -> Sequence[Header]:
@@ -56,7 +55,7 @@ class Fetch(Call):
     # The connection's calls.
 
     def answered_whole(self, answer: WholeAnswer) -> None:
-        if len(answer.body) > self._largest:
+        if len(answer.body) > self.largest:
             self.too_large()
             return
         self._answered, self.status, self.content = answer, answer.status, answer.body
@@ -69,7 +68,7 @@ class Fetch(Call):
         self.content += data
 
     def flush(self) -> None:
-        if len(self.content) > self._largest:
+        if len(self.content) > self.largest:
             self.give_up()
             self.too_large()
 
