@@ -122,18 +122,22 @@ def facts_of(body: bytes) -> Facts:
         return INACTIVE
     scope, scopes = _scopes(response.scope or "")
     aud = response.aud
-    return Facts(
-        True,
-        scope,
-        scopes,
-        _shared(response.client_id),
-        response.sub,
-        response.username,
-        () if aud is None else _shared_audiences((aud,) if isinstance(aud, str) else tuple(aud)),
-        _shared(response.iss),
-        _seconds(response.exp),
-        _seconds(response.nbf),
-    )
+    exp, nbf = response.exp, response.nbf
+    try:
+        return Facts(
+            True,
+            scope,
+            scopes,
+            _shared(response.client_id),
+            response.sub,
+            response.username,
+            () if aud is None else _shared_audiences((aud,) if isinstance(aud, str) else tuple(aud)),
+            _shared(response.iss),
+            None if exp is None else float(exp),
+            None if nbf is None else float(nbf),
+        )
+    except OverflowError:
+        raise Unavailable("malformed", counts=False) from None  # about this token alone
 
 
 def _looked_at(body: bytes) -> _Response:
@@ -172,10 +176,3 @@ def _scopes(text: str) -> tuple[str, frozenset[str]]:
 @lru_cache(maxsize=1024)
 def _shared_audiences(audiences: tuple[str, ...]) -> tuple[str, ...]:
     return audiences
-
-
-def _seconds(value: float | None) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except OverflowError:
-        raise Unavailable("malformed", counts=False) from None  # about this token alone

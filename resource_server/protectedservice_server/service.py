@@ -204,13 +204,13 @@ class _Waiting(Waiter):
 
     def told(self, verdict: Verdict) -> None:
         exchange = self._exchange
-        exchange.decided()
+        exchange.on_left = None
         answer = self._service.settle(exchange, self._way, self.requirement, verdict)
         if answer is not None:
             exchange.answer(answer)
 
     def crashed(self, bug: Exception) -> None:
-        self._exchange.decided()
+        self._exchange.on_left = None
         self._exchange.crash(bug)
 
 

@@ -31,7 +31,7 @@ from .question import Introspect, Learnt, Outcome, Question, Questions, Unavaila
 logger = logging.getLogger(__name__)
 
 _OK: Final = Reason.OK
-_HALF_OPEN: Final = State.HALF_OPEN
+_CLOSED: Final = State.CLOSED
 
 
 class Observer(Protocol):
@@ -159,12 +159,14 @@ class Verifier:
             waiter.question = question
             return None
         self._observer.looked_up("miss")
-        wait = self.breaker.wait()
-        if wait is not None:
-            failure = Unavailable("breaker_open", wait)
-            failure.reason = self._last_refusal
-            return self._without_answer(key, waiter, failure)
-        probe = self.breaker.state is _HALF_OPEN
+        breaker, probe = self.breaker, False
+        if breaker.state is not _CLOSED:
+            wait = breaker.wait()
+            if wait is not None:
+                failure = Unavailable("breaker_open", wait)
+                failure.reason = self._last_refusal
+                return self._without_answer(key, waiter, failure)
+            probe = True
         question = waiter.question = Question(key, token, self._clock(), probe, self._ended, {waiter: None})
         try:
             self._questions.begin(question)
@@ -207,7 +209,8 @@ class Verifier:
         try:
             if isinstance(outcome, Learnt):
                 self._heard(outcome, question.began)
-                self._remember(question, outcome.facts)
+                if self._remembers:
+                    self._remember(question, outcome.facts)
             elif isinstance(outcome, Unavailable):
                 self._failed(outcome, question.began)
         except Exception as bug:
@@ -238,7 +241,7 @@ class Verifier:
 
     def _remember(self, question: Question, facts: Facts) -> None:
         """Keep an answer for others, unless what came after its question speaks against it."""
-        if question.void or question.sent_at is None or not self._remembers:
+        if question.void or question.sent_at is None:
             return
         if not facts.active:
             for other in self._questions.by_key[question.key]:

@@ -67,7 +67,8 @@ class ServerConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._takes = True  # whether what comes may be read now
         self._held = b""  # came while it might not
-        self._counted = 0  # bytes that the backlog counts for this connection
+        self.counted = 0
+        """Bytes that the backlog counts for this connection."""
         self.parsing = False
         """Whether something is being read: what is answered now is answered within its own request."""
         self._ready = True  # whether a head is awaited of which nothing has come
@@ -197,7 +198,7 @@ class ServerConnection(asyncio.Protocol):
         """Keep what may not be parsed yet, and take no more."""
         self._held += data
         self._read(False)
-        self._count()
+        self.count()
 
     def pause_writing(self) -> None:
         self.unread_since = self.ticker.now
@@ -245,12 +246,12 @@ class ServerConnection(asyncio.Protocol):
         finally:
             self.parsing = False
         exchange = self._exchange
-        if self._counted or self._held or reader.kept or (exchange is not None and exchange.on_left is not None):
-            self._count()
+        if self.counted or self._held or reader.kept or (exchange is not None and exchange.on_left is not None):
+            self.count()
 
     # What is kept before anybody has let the request in.
 
-    def _count(self) -> None:
+    def count(self) -> None:
         """Tell the backlog what is kept; where there is no room for it, this connection ends.
 
         The body of a request that somebody takes is no part of it, nor a tunnel: such a caller has been let in. A head
@@ -265,21 +266,16 @@ class ServerConnection(asyncio.Protocol):
                 kept += cast(Any, self._transport).get_read_buffer_size()  # goes on for a while after `pause_reading`
         if exchange is not None and exchange.on_left is not None:
             kept += exchange.size
-        if self.host.backlog.changes(self._counted, kept):
-            self._counted = kept
+        if self.host.backlog.changes(self.counted, kept):
+            self.counted = kept
         else:
             self._end_with(_OVERLOADED)
 
     def _drop(self) -> None:
         """Keep nothing any more."""
         self._held, self._reader = b"", None
-        self.host.backlog.changes(self._counted, 0)
-        self._counted = 0
-
-    def decided(self) -> None:
-        """It is known what becomes of the request: nothing of it is kept for somebody unknown."""
-        if self._counted:
-            self._count()
+        self.host.backlog.changes(self.counted, 0)
+        self.counted = 0
 
     # The reader's calls.
 
@@ -341,9 +337,9 @@ class ServerConnection(asyncio.Protocol):
         self._exchange = exchange.receiver = None
         self._unwanted, self._since, self._takes = 0, self.ticker.now, True
         self._ready = not self._lingering and self.unread_since is None
-        if self._counted:
-            self._count()
-        if self._ready and not self.parsing:
+        if self.counted:
+            self.count()
+        if self._ready and (self._held or not self._reading) and not self.parsing:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -365,7 +361,7 @@ class ServerConnection(asyncio.Protocol):
             return
         held, self._held = self._held, b""
         if held:
-            self._count()
+            self.count()
             self.data_received(held)
         if self._takes and not self._held and self.unread_since is None:
             self._read(True)
@@ -408,8 +404,8 @@ class ServerConnection(asyncio.Protocol):
         self._since = self.ticker.now
         self._takes = True
         self._ready = not self._lingering and self.unread_since is None
-        if self._counted:
-            self._count()
+        if self.counted:
+            self.count()
         # An answer that began before the drain has promised to keep the connection; it may be closed all the same.
         if self.host.draining or not exchange.keep_alive:
             self._linger()
@@ -471,8 +467,8 @@ class ServerConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End what takes too long."""
-        if self._counted or (self.secure and not self._reading):
-            self._count()
+        if self.counted or (self.secure and not self._reading):
+            self.count()
         limits, waited = self.limits, now - self._since
         if self.unread_since is not None and now - self.unread_since > limits.stall_seconds:
             self.cut()

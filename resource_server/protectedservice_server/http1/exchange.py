@@ -105,11 +105,6 @@ class Exchange(msgspec.Struct, eq=False):
         """Bytes that are kept of its head."""
         return len(self.target) + self.layout.size + sum(map(len, self.values))
 
-    def decided(self) -> None:
-        """Whoever was asked has said what becomes of it: `on_left` is of no use any more."""
-        self.on_left = None
-        self.connection.decided()
-
     def answer(self, answer: Answer) -> None:
         """The whole answer. Whoever waits for `100 Continue` may send its body now or not, so that connection ends."""
         if self.ended or self.left:
@@ -134,9 +129,12 @@ class Exchange(msgspec.Struct, eq=False):
     def watch(self, receiver: Receiver) -> None:
         """Have `receiver` told how the caller fares; of its body from `accept_body` on."""
         self.receiver = receiver
+        connection = self.connection
+        if connection.counted:
+            connection.count()  # it is let in
         if self.left:
             receiver.caller_left()
-        elif self.connection.unread_since is not None:
+        elif connection.unread_since is not None:
             receiver.caller_full()
 
     def accept_body(self) -> None:
