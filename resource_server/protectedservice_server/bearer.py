@@ -26,7 +26,7 @@ _QUOTED: Final = re.compile(r'(["\\])')
 Header = tuple[bytes, bytes]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole answer of the server itself."""
 
     status: int

@@ -36,24 +36,18 @@ def demonstration(method: str, path: str, need: Requirement | Access, facts: Fac
 
     The answer to a request that was let in; `facts` about its token, where the path needs one.
     """
+    if path == DEMO_PROTECTED_PATH and type(need) is Requirement and method in _METHODS:
+        # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
+        if facts is None:
+            raise LookupError("a protected path was reached without a token")
+        exp = facts.exp if facts.exp is None else int(facts.exp)
+        told = _Told(True, True, " ".join(need.scopes), facts.client_id, facts.sub, facts.scope, exp)
+        return Answer(200, JSON_HEADERS, _encode(told))
     if path not in _PATHS:
         return error(404, "not_found", "The demonstration has /public, /protected, /health and /ready")
     if method not in _METHODS:
         return error(405, "method_not_allowed", "Use GET", (b"allow", b"GET, HEAD"))
-    if path in _OPEN:
-        return _json(_OPEN[path])
-    if type(need) is not Requirement:  # a rule says Public
-        return _json(_OPEN["/public"])
-    # Nobody is let through to here without facts; if somebody were, this must fail, not answer.
-    if facts is None:
-        raise LookupError("a protected path was reached without a token")
-    exp = facts.exp if facts.exp is None else int(facts.exp)
-    told = _Told(True, True, " ".join(need.scopes), facts.client_id, facts.sub, facts.scope, exp)
-    return Answer(200, JSON_HEADERS, _encode(told))
+    return Answer(200, JSON_HEADERS, _encode(_OPEN.get(path, _OPEN["/public"])))  # or a rule says Public
 
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-def _json(document: dict[str, object]) -> Answer:
-    return Answer(200, JSON_HEADERS, _encode(document))

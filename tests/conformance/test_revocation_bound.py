@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -308,6 +308,4 @@ class Play(RuleBasedStateMachine):
 
 
 TestRevocationBound = Play.TestCase
-TestRevocationBound.settings = settings(
-    max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestRevocationBound.settings = settings(max_examples=300, stateful_step_count=50)

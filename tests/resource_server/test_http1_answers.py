@@ -206,7 +206,7 @@ answers_ = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(answers_)
 def test_the_short_way_and_the_long_way_tell_the_same(data: bytes) -> None:
     assert told(data, WholeAnswers()) == told(data, Nothing())

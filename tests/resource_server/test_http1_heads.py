@@ -244,13 +244,13 @@ heads_ = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(heads_, st.lists(heads_, max_size=3).map(b"".join), st.lists(pieces, max_size=8).map(b"".join)))
 def test_the_short_way_and_the_long_way_see_the_same(data: bytes) -> None:
     assert told(data, WholeHeads()) == told(data, Nothing())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(heads_, min_size=2, max_size=4))
 def test_what_a_caller_sent_before_changes_nothing_about_what_is_read(sent: list[bytes]) -> None:
     whole, caller = WholeHeads(), Caller()

@@ -138,7 +138,7 @@ _RULES = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(rules=_RULES, method=st.sampled_from(["GET", "HEAD", "PUT", "OPTIONS"]), path=_PATHS)
 def test_the_lookup_finds_what_walking_the_rules_one_by_one_would(rules: list[Rule], method: str, path: str) -> None:
     assert Rules(tuple(rules)).need(method, path) is naive(rules, method, path)

@@ -794,7 +794,7 @@ def in_loop(play: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(play())
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(bound=st.sampled_from([0.0, 0.5, 5.0]), stale=st.sampled_from([0.0, 0.0, 2.0, 10.0]), events=_EVENTS)
 def test_no_interleaving_lets_a_request_in_that_arrived_later_than_the_bound_after_the_revocation(
     bound: float, stale: float, events: list[tuple[str, float]]
