@@ -56,6 +56,14 @@ class Collector(PrometheusCollector):
         yield GaugeMetricFamily(
             "protectedservice_requests_in_progress", "Requests that are not answered yet", value=metrics.in_progress()
         )
+        yield CounterMetricFamily(
+            "protectedservice_overloads",
+            "Connections refused or ended for want of places, or of room for what was sent and not let in yet",
+            value=metrics.overloads(),
+        )
+        yield GaugeMetricFamily(
+            "protectedservice_backlog_bytes", "Bytes kept of requests that nobody has let in", value=metrics.backlog()
+        )
 
 
 def exposition(metrics: Metrics) -> bytes:

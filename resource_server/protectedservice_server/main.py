@@ -172,6 +172,7 @@ async def _serve(loaded: _Loaded, service_socket: socket.socket, management_sock
     )
     management_server = HttpServer(management, ticker=ticker)
     metrics.watch_connections(lambda: service_server.open, lambda: service_server.busy)
+    metrics.watch_load(lambda: service_server.overloads, lambda: service_server.backlog.bytes)
     if certificate is not None:
         ticker.add(certificate.sweep)
 

@@ -40,6 +40,8 @@ class Metrics:
         self.cache_sizes: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.connections: Callable[[], int] = lambda: 0
         self.in_progress: Callable[[], int] = lambda: 0
+        self.overloads: Callable[[], int] = lambda: 0
+        self.backlog: Callable[[], int] = lambda: 0
 
     def decided(self, reason: Reason) -> None:
         """A request was let in or refused."""
@@ -72,6 +74,10 @@ class Metrics:
     def watch_connections(self, open_: Callable[[], int], in_progress: Callable[[], int]) -> None:
         """Read how many connections there are, and how many of them wait for an answer, at each scrape."""
         self.connections, self.in_progress = open_, in_progress
+
+    def watch_load(self, overloads: Callable[[], int], backlog: Callable[[], int]) -> None:
+        """Read how many connections were refused or ended for want of room, and the bytes kept of strangers."""
+        self.overloads, self.backlog = overloads, backlog
 
     def breaker_changed(self, state: State) -> None:
         """The breaker opened, closed or lets a probe through."""

@@ -70,6 +70,7 @@ async def service(
     handler = Service(policy, introspection, metrics, ticker)
     front = HttpServer(handler, ticker=ticker, limits=limits, refused=handler.refused, tls=tls)
     metrics.watch_connections(lambda: front.open, lambda: front.busy)
+    metrics.watch_load(lambda: front.overloads, lambda: front.backlog.bytes)
     listening = socket.create_server(("127.0.0.1", 0))
     await front.start(listening)
     try:

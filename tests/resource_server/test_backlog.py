@@ -195,8 +195,47 @@ def test_a_caller_who_reads_no_answers_keeps_no_more_than_others_may() -> None:
     front.connection.pause_writing()
     front.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2_000)
 
-    assert front.wire.written.startswith(b"HTTP/1.1 503 ")
+    assert front.wire.aborted  # another answer would only be kept, too
+    assert front.wire.written == b""
+    assert front.overloads == 1
+
+
+def test_what_strangers_leave_unread_is_kept_and_counts() -> None:
+    front = Front(LIMITS)
+    front.wire.unsent = 10_000
+    front.connection.pause_writing()
+    unread = front.backlog.bytes
+    front.wire.unsent = 4_000
+    front.advance(1)
+    less = front.backlog.bytes
+    front.connection.resume_writing()
+
+    assert (unread, less, front.backlog.bytes) == (10_000, 4_000, 0)
+    front.wire.unsent = MOST + 1
+    front.connection.pause_writing()
+    assert front.wire.aborted
+
+
+def test_a_last_answer_that_is_left_unread_counts_until_it_is_read() -> None:
+    front = Front(LIMITS)
+    front.receive(b"no request\r\n\r\n")
+    front.wire.unsent = 10_000
+    front.connection.pause_writing()
+    lingering = front.backlog.bytes
+    front.connection.connection_lost(None)
+
+    assert (lingering, front.backlog.bytes) == (10_000, 0)
+
+
+def test_who_has_been_let_in_may_read_as_slowly_as_it_likes() -> None:
+    front = Front(LIMITS)
+    front.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    front.exchanges[0].watch(Taker())
+    front.wire.unsent = 2 * MOST
+    front.connection.pause_writing()
+
     assert front.backlog.bytes == 0
+    assert not front.wire.aborted
 
 
 def test_an_answer_that_has_begun_is_cut_and_not_mixed_with_a_503() -> None:

@@ -14,7 +14,7 @@ from protectedservice_server.http1.limits import Limits, most_connections
 from ..support.echo_upstream import EchoUpstream
 from ..support.introspection_server import IntrospectionServer, plain
 from .running import Running, behind, service, until
-from .wire import ask, head, raw
+from .wire import ask, head, raw, reply
 
 BREAKER = 8  # more failures in a row than open the breaker
 
@@ -129,6 +129,23 @@ async def test_where_all_places_are_taken_the_oldest_idle_one_is_given_to_who_as
             writer.close()
 
 
+async def test_strangers_whose_bodies_nobody_wants_give_their_places_however_they_drip(
+    server: IntrospectionServer, upstream: EchoUpstream
+) -> None:
+    async with service(server, limits=Limits(connections=3), **behind(upstream.url)) as proxy:
+        strangers = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(3)]
+        for reader, writer in strangers:
+            writer.write(head("POST", "/a", [("Content-Length", "65000")]))
+            assert (await reply(reader)).status == 401
+            writer.write(b"x")
+
+        answer = await ask(proxy.port, "/a", token=server.issue())
+
+        assert answer.status == 200
+        for _, writer in strangers:
+            writer.close()
+
+
 async def test_where_all_places_are_taken_by_requests_under_way_the_next_caller_gets_503(
     server: IntrospectionServer, upstream: EchoUpstream
 ) -> None:
@@ -140,6 +157,7 @@ async def test_where_all_places_are_taken_by_requests_under_way_the_next_caller_
         upstream.go.set()
 
         assert (refused.status, refused.value("retry-after")) == (503, "1")
+        assert proxy.metric("protectedservice_overloads_total") == 1
         assert (await waiting).status == 200
 
 

@@ -5,13 +5,16 @@ dead connections, and what an upstream gets wrong.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 
 import pytest
 
 from protectedservice_server.decision import Facts
-from protectedservice_server.http1.client import ClientConnection
+from protectedservice_server.http1.answers import WholeAnswer, WholeAnswers
+from protectedservice_server.http1.client import Call, ClientConnection
 from protectedservice_server.http1.limits import Limits
+from protectedservice_server.http1.pool import Origin, Pool
 from protectedservice_server.http1.ticker import Ticker
 from protectedservice_server.identity import Identity
 from protectedservice_server.policy import Rules, Upstream
@@ -384,3 +387,61 @@ async def test_an_upstream_that_takes_no_more_of_a_body_is_waited_for_no_longer_
 
     assert while_the_caller_reads_nothing is None
     assert connection.deadline is not None
+
+
+class _Asked(Call):
+    head = b"GET / HTTP/1.1\r\n\r\n"
+    patience = 9.0
+
+    def answered_whole(self, answer: WholeAnswer) -> None:
+        pass
+
+
+def _connected(pool: Pool) -> tuple[ClientConnection, Wire]:
+    """A connection of `pool` without a network, under way with a call."""
+    connection, wire = ClientConnection(pool), Wire()
+    connection.connection_made(wire)
+    pool._all.add(connection)
+    connection.begin(_Asked(), 0.0)
+    return connection, wire
+
+
+WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+def test_a_connection_that_was_busy_when_the_trust_changed_takes_no_further_call() -> None:
+    contexts = [ssl.create_default_context()]
+    pool = Pool(Origin.of("https://orders/"), Ticker(), context=lambda: contexts[-1])
+    pool._check_trust()
+    (stays, _), (goes, wire) = _connected(pool), _connected(pool)
+    stays.trusted = goes.trusted = contexts[0]
+    stays.data_received(WHOLE)
+    kept = list(pool._idle)
+    contexts.append(ssl.create_default_context())
+    pool._check_trust()  # as at each call
+    goes.data_received(WHOLE)
+
+    assert kept == [stays]
+    assert wire.closed
+    assert pool._idle == []
+
+
+@pytest.mark.parametrize(
+    "answer", [WHOLE, WHOLE.replace(b"content-length: 0", b"transfer-encoding: chunked") + b"0\r\n\r\n"]
+)
+def test_no_request_comes_behind_one_that_the_upstream_has_not_taken(answer: bytes) -> None:
+    pool = Pool(Origin.of("http://orders/"), Ticker())
+    (connection, wire), (fit, _) = _connected(pool), _connected(pool)
+    connection.pause_writing()
+    for each in (connection, fit):
+        each.data_received(answer)
+
+    assert wire.closed
+    assert pool._idle == [fit]
+
+
+def test_an_answer_that_is_printed_shows_nothing_of_it() -> None:
+    answer = WholeAnswers().read(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret")
+
+    assert answer is not None
+    assert "secret" not in repr(answer)

@@ -47,6 +47,7 @@ class Wire(asyncio.Transport):
         self.reading = True
         self.closed = False
         self.aborted = False
+        self.unsent = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
@@ -67,7 +68,7 @@ class Wire(asyncio.Transport):
         return self.closed
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -86,7 +87,7 @@ class Front:
     def __post_init__(self) -> None:
         self.ticker = Ticks()
         self.exchanges: list[Exchange] = []
-        self.refusals = 0
+        self.refusals = self.overloads = 0
         self.draining = self.secure = False
         self.handler = self.exchanges.append
         self.wire = Wire()
@@ -103,6 +104,9 @@ class Front:
 
     def refused(self) -> None:
         self.refusals += 1
+
+    def overloaded(self) -> None:
+        self.overloads += 1
 
     def receive(self, data: bytes) -> None:
         self.connection.data_received(data)
@@ -291,6 +295,67 @@ def test_one_connection_too_many_is_told_so() -> None:
     assert b"retry-after: 1\r\n" in front.wire.written
     assert b'"error": "overloaded"' in front.wire.written
     assert front.exchanges == []
+    assert front.overloads == 1
+
+
+def test_a_body_that_nobody_wants_has_its_time_in_all_however_it_drips() -> None:
+    front = Front(Limits(body_seconds=60))
+    front.receive(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+    front.exchanges[0].answer(Answer(401, (), b"no"))
+    front.advance(50)
+    front.receive(b"x")
+    before = front.wire.written
+    front.advance(15)
+
+    assert not before.endswith(b"<EOF>")
+    assert front.wire.written.endswith(b"<EOF>")
+
+
+def test_a_place_goes_to_a_newcomer_where_nothing_is_lost_by_it() -> None:
+    limits = Limits(body_seconds=60, linger_seconds=2)
+    idle, answered, working, unsent, unread, lingering = [Front(limits) for _ in range(6)]
+    for front in (answered, working):
+        front.receive(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+    answered.exchanges[0].answer(Answer(401, (), b"no"))
+    unsent.wire.unsent = 9_000
+    unread.connection.pause_writing()
+    lingering.receive(b"no request\r\n\r\n")
+    fronts = (idle, answered, working, unsent, unread, lingering)
+    at_once = [front.connection.expendable for front in fronts]
+    for front in fronts:
+        front.ticker.now += 2.5
+
+    assert at_once == [2, 2, 0, 1, 0, 0]
+    assert [front.connection.expendable for front in fronts] == [2, 2, 0, 1, 1, 1]
+
+
+def test_an_answer_that_is_still_being_read_is_the_last_to_go() -> None:
+    server = HttpServer(lambda exchange: None, ticker=Ticker(), limits=Limits(connections=2))
+    wires = [Wire() for _ in range(4)]
+    wires[0].unsent = 9_000
+    for wire in wires:
+        ServerConnection(server).connection_made(wire)
+
+    assert [wire.aborted for wire in wires] == [False, True, True, False]
+    wires[3].unsent = 9_000
+    ServerConnection(server).connection_made(Wire())
+    assert wires[0].aborted  # rather than the newcomer
+    assert server.overloads == 0
+
+
+def test_no_answer_is_written_behind_a_last_one_though_the_account_is_full() -> None:
+    front = Front(Limits(backlog_bytes=20_000, backlog_share=8_192))
+    front.receive(b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n")
+    exchange = front.exchanges[0]
+    exchange.watch(Taker())
+    front.receive(b"x" * 9_000)  # pipelined, and counted
+    front.backlog.changes(0, 11_000)  # others fill the account
+    front.connection._held += b"x"  # as TLS takes in more below, and nobody has looked yet
+    exchange.write(exchange.start(200, [], None, dated=True) + b"body")
+    exchange.finish()
+
+    assert front.wire.written.endswith(b"body<EOF>")
+    assert front.backlog.bytes == 11_000
 
 
 def test_a_handler_that_fails_is_500_and_the_error_says_nothing_of_the_request(

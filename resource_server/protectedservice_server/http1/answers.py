@@ -74,6 +74,9 @@ class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
     values: tuple[bytes, ...]
     body: bytes
 
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # a Struct's own tells every field: the body may be about a token
+
     def passed_on(self, status_line: bytes, more: bytes) -> bytes:
         """The answer as it passes on: its header lines as they came but those for this hop, and `more` of ours."""
         return self.layout.passing % (status_line, *self.values, more, self.body)

@@ -7,6 +7,7 @@ ends the connection, and is never reused or passed on.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, cast
@@ -133,6 +134,9 @@ class ClientConnection(asyncio.Protocol):
         self._broken = False
         self._told_end = False  # the other side has said that nothing more comes; over TLS, by close_notify
         self._reading = True
+        self._paused = False  # the other side has not taken all of a request: the next one must not come behind it
+        self.trusted: ssl.SSLContext | None = None
+        """By what it was made, where it is TLS."""
 
     def _reset(self) -> None:
         self._headers: list[Header] = []
@@ -220,7 +224,7 @@ class ClientConnection(asyncio.Protocol):
         if call is None:
             self._transport.abort()  # nobody asked
             return
-        owner, first = self._owner, self.request_sent and not (self._heard or call.headless)
+        owner, first = self._owner, self.request_sent and not (self._heard or self._paused or call.headless)
         if first and (answer := owner.answers.read(data)) is not None:
             # Nothing of it is left here.
             self._call = call.connection = self.deadline = None
@@ -257,10 +261,12 @@ class ClientConnection(asyncio.Protocol):
             self._done()
 
     def pause_writing(self) -> None:
+        self._paused = True
         if self._call is not None:
             self._call.pause()
 
     def resume_writing(self) -> None:
+        self._paused = False
         if self._call is not None:
             self._call.resume()
 
@@ -332,7 +338,7 @@ class ClientConnection(asyncio.Protocol):
     def _done(self) -> None:
         call, self._call = self._call, None
         trailers = self._headers
-        fit = self._keep and self.request_sent and not self._broken and not self._transport.is_closing()
+        fit = self._keep and self.request_sent and not (self._broken or self._paused or self._transport.is_closing())
         self.deadline = None
         if call is None:
             return

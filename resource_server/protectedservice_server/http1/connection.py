@@ -20,6 +20,9 @@ from .ticker import Ticker
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)  # linger, for 0 s: what is unsent is dropped, and the end is a reset
 
+_UNSENT: Final = 64 * 1024
+"""Bytes of answers, above TLS, that a caller may leave unread before it gets no more; uvloop's own: 512 KiB."""
+
 _BELOW_TLS: Final = 32 * 1024
 """Bytes, of two records of TLS, beyond which uvloop takes no more from the socket while reading is paused; its own: 256
 KiB. Less than one record would never be read."""
@@ -52,6 +55,9 @@ class Host(Protocol):
     def refused(self) -> None:
         """A request was refused before any handler saw it."""
 
+    def overloaded(self) -> None:
+        """A connection was refused or ended for want of room."""
+
 
 class ServerConnection(asyncio.Protocol):
     """The transport calls it, and a `Reader`; the server's sweep calls `sweep`."""
@@ -69,6 +75,8 @@ class ServerConnection(asyncio.Protocol):
         self._held = b""  # came while it might not
         self.counted = 0
         """Bytes that the backlog counts for this connection."""
+        self.let_in = False
+        """Whether a request that came by it was passed on: whoever sends such ones is no stranger."""
         self.parsing = False
         """Whether something is being read: what is answered now is answered within its own request."""
         self._ready = True  # whether a head is awaited of which nothing has come
@@ -114,6 +122,19 @@ class ServerConnection(asyncio.Protocol):
         """Whether it waits for a request, or for the rest of a head."""
         return self._exchange is None and not self._lingering
 
+    @property
+    def expendable(self) -> int:
+        """Whether its place may go to a newcomer: 2: nothing is lost; 1: an answer that is not being read; 0: no."""
+        exchange, limits = self._exchange, self.limits
+        if exchange is not None and (not exchange.ended or exchange.tunnel):
+            return 0
+        now = self.ticker.now
+        if self._lingering:
+            return int(now - self._since > limits.linger_seconds)
+        if self.unread_since is not None:
+            return int(now - self.unread_since > limits.linger_seconds)
+        return 1 if self._transport.get_write_buffer_size() else 2
+
     def close_if_idle(self) -> None:
         """Close unless an answer is under way."""
         if self.idle:
@@ -136,7 +157,9 @@ class ServerConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own are no subclass
         if self.secure:
             cast(Any, transport).set_read_buffer_limits(_BELOW_TLS, _BELOW_TLS)
+            self._transport.set_write_buffer_limits(_UNSENT)
         if not self.host.opened(self):
+            self.host.overloaded()
             self._last_answer(_BUSY)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -203,6 +226,8 @@ class ServerConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.unread_since = self.ticker.now
         self._ready = False
+        if not self.let_in:
+            self.count()
         if self._exchange is not None and self._exchange.receiver is not None:
             self._exchange.receiver.caller_full()
         else:
@@ -210,6 +235,8 @@ class ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.unread_since = None
+        if self.counted:
+            self.count()
         if self._exchange is not None and self._exchange.receiver is not None:
             self._exchange.receiver.caller_drained()
         if not self._held:
@@ -233,7 +260,8 @@ class ServerConnection(asyncio.Protocol):
                     break
                 start = reader.feed(data, start)
                 if reader.in_body:
-                    self._since = self.ticker.now
+                    if self._exchange is None or not self._exchange.ended:
+                        self._since = self.ticker.now  # a body that nobody wants any more has its time in all
                 elif reader.partial and not self._begun:
                     self._begun, self._ready, self._since = True, False, self.ticker.now
         except Refused as refusal:
@@ -254,20 +282,27 @@ class ServerConnection(asyncio.Protocol):
     def count(self) -> None:
         """Tell the backlog what is kept; where there is no room for it, this connection ends.
 
-        The body of a request that somebody takes is no part of it, nor a tunnel: such a caller has been let in. A head
-        that came the short way counts once something is kept beside it: alone it is within every connection's share.
+        The body of a request that somebody takes is no part of it, nor a tunnel: such a caller has been let in, and may
+        take its time to read, too. A head that came the short way counts once something is kept beside it: alone it is
+        within every connection's share.
         """
         exchange, kept = self._exchange, 0
         if self._reader is not None:
             kept = self._reader.kept
         if exchange is None or exchange.receiver is None or (exchange.received and not exchange.tunnel):
             kept += len(self._held)
-            if self.secure:
+            if self.secure and not self._lingering:
                 kept += cast(Any, self._transport).get_read_buffer_size()  # goes on for a while after `pause_reading`
         if exchange is not None and exchange.on_left is not None:
             kept += exchange.size
+        if self.unread_since is not None and not self.let_in:
+            kept += self._transport.get_write_buffer_size()
         if self.host.backlog.changes(self.counted, kept):
             self.counted = kept
+            return
+        self.host.overloaded()
+        if self.unread_since is not None or self._lingering:
+            self.cut()  # another answer would only be kept, too
         else:
             self._end_with(_OVERLOADED)
 
@@ -404,11 +439,11 @@ class ServerConnection(asyncio.Protocol):
         self._since = self.ticker.now
         self._takes = True
         self._ready = not self._lingering and self.unread_since is None
-        if self.counted:
-            self.count()
         # An answer that began before the drain has promised to keep the connection; it may be closed all the same.
         if self.host.draining or not exchange.keep_alive:
             self._linger()
+        elif self.counted:
+            self.count()
 
     # Refusing, ending.
 
@@ -456,7 +491,8 @@ class ServerConnection(asyncio.Protocol):
             return
         self._lingering, self._ready = True, False
         self._since, self._unwanted = self.ticker.now, 0
-        self._drop()
+        self._held, self._reader = b"", None
+        self.count()
         self._read(True)
         if self._transport.is_closing():
             return

@@ -130,8 +130,10 @@ class Exchange(msgspec.Struct, eq=False):
         """Have `receiver` told how the caller fares; of its body from `accept_body` on."""
         self.receiver = receiver
         connection = self.connection
+        if not connection.let_in:
+            connection.let_in = True
         if connection.counted:
-            connection.count()  # it is let in
+            connection.count()
         if self.left:
             receiver.caller_left()
         elif connection.unread_since is not None:

@@ -125,6 +125,9 @@ class Pool(Owner):
     # The connections' calls.
 
     def free(self, connection: ClientConnection) -> None:
+        if connection.trusted is not self._trusted:
+            connection.end()  # it was busy when the trust changed
+            return
         connection.idle_since = self.ticker.now
         self._idle.append(connection)
 
@@ -200,5 +203,6 @@ class Pool(Owner):
             except OSError as error:
                 last = error
             else:
+                connection.trusted = context
                 return connection
         raise last

@@ -39,6 +39,8 @@ class HttpServer:
         self.backlog = Backlog(self.limits.backlog_bytes, self.limits.backlog_share)
         self.heads = WholeHeads()
         self.draining = False
+        self.overloads = 0
+        """Connections that were refused or ended for want of places or of room for what they sent."""
         self.secure = tls is not None
         self.refused = refused
         self._connections: dict[ServerConnection, None] = {}  # the oldest first
@@ -134,14 +136,26 @@ class HttpServer:
     def _make_room(self) -> bool:
         """End one of the oldest connections that wait for a request: who only holds places must not keep others out.
 
-        RFC 9112 section 9.5 lets a server close those at any time.
+        RFC 9112 section 9.5 lets a server close those at any time. Where there is none, one goes whose caller does not
+        read its answer, or does not end what has been ended.
         """
-        idle = next((old for old in islice(self._connections, _LOOKED_AT) if old.idle), None)
-        if idle is None:
-            return False
-        del self._connections[idle]
-        idle.cut()
+        second: ServerConnection | None = None
+        for old in islice(self._connections, _LOOKED_AT):
+            match old.expendable:
+                case 2:
+                    break
+                case 1 if second is None:
+                    second = old
+        else:
+            if second is None:
+                return False
+            old = second
+        del self._connections[old]
+        old.cut()
         return True
+
+    def overloaded(self) -> None:
+        self.overloads += 1
 
     def closed(self, connection: ServerConnection) -> None:
         self._connections.pop(connection, None)
