@@ -23,12 +23,6 @@ TOKENLESS = 'Bearer realm="protectedservice", scope="read"'
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
-@pytest.fixture
 async def demo(server: IntrospectionServer) -> AsyncIterator[Running]:
     async with service(server) as running:
         yield running

@@ -30,12 +30,6 @@ async def orders(request: Request) -> JSONResponse:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
-@pytest.fixture
 async def port(server: IntrospectionServer, tmp_path: Path) -> AsyncIterator[int]:
     """The port of the application."""
     policy = tmp_path / "policy.yaml"

@@ -19,18 +19,6 @@ from .wire import Header, ask, head, raw, reply
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[EchoUpstream]:
-    async with EchoUpstream() as running:
-        yield running
-
-
-@pytest.fixture
 async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Running]:
     async with service(server, **behind(upstream.url)) as running:
         yield running

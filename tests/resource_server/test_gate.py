@@ -36,12 +36,6 @@ class OwnApplication:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
-@pytest.fixture
 async def gate(server: IntrospectionServer, tmp_path: Path) -> AsyncIterator[Gate]:
     policy = tmp_path / "policy.yaml"
     policy.write_text(policy_text(server, demo=None))

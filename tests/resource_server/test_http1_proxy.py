@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -28,12 +27,6 @@ from .wire import ask, head, raw, reply
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 WEBSOCKET = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
 
 
 def answering(*answers: bytes) -> ScriptedUpstream:

@@ -8,7 +8,7 @@ import os
 import re
 import ssl
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -412,12 +412,6 @@ def test_a_silent_tunnel_ends() -> None:
     assert exchange.upgrade == b"x"
     assert taker.told == [("tunnel", b"one"), ("tunnel", b"two")]
     assert (before, front.wire.aborted) == (False, True)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
 
 
 def certificate(authority: Authority, place: Path, version: int, host: str = "127.0.0.1") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ FACTS = Facts(
     active=True, scope="read", client_id="shop", sub="alice", username="Alice", iss="https://as", aud=("a",), exp=1.0
 )
 URL = "http://orders"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
 
 
 def test_the_upstream_is_told_client_subject_and_scopes_unless_it_is_said_otherwise() -> None:

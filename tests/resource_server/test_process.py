@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -35,12 +34,6 @@ def place(tmp_path: Path) -> Path:
     credentials_folder(tmp_path / "credentials", "orders", "a-secret-in-this-test")
     (tmp_path / "policy.yaml").write_text(json.dumps(GOOD_POLICY))
     return tmp_path
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
 
 
 def test_every_fault_of_policy_and_credentials_is_one_line_and_the_status_is_2(place: Path) -> None:

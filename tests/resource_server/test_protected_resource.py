@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from protectedservice_server.protected_resource import WELL_KNOWN, metadata_url
@@ -19,12 +17,6 @@ RESOURCE = "https://api.example/orders"
 async def ask_attacker(port: int, target: str, *, token: str | None = None, headers: tuple[Header, ...] = ()) -> Reply:
     """A request whose Host somebody else has chosen."""
     return await raw(port, head("GET", target, headers, token=token, host="attacker.example"))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
 
 
 @pytest.mark.parametrize(

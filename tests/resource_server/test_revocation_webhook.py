@@ -149,12 +149,6 @@ def test_a_secret_that_cannot_be_used_is_refused_by_the_file_s_name(
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
 async def test_the_service_port_knows_no_such_path(server: IntrospectionServer) -> None:
     async with service(server) as running:
         assert (await ask(running.port, "/revoked", method="POST", token=SECRET)).status == 404

@@ -22,18 +22,6 @@ RULES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[EchoUpstream]:
-    async with EchoUpstream() as running:
-        yield running
-
-
-@pytest.fixture
 async def proxy(server: IntrospectionServer, upstream: EchoUpstream) -> AsyncIterator[Running]:
     async with service(server, **behind(upstream.url), rules=RULES) as running:
         yield running

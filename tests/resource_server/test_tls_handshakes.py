@@ -7,7 +7,6 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -29,18 +28,6 @@ Caller = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 OURS = Authority("Ours")
 TRUST = ssl.create_default_context(cadata=OURS.pem)
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # how a ClientHello begins
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[EchoUpstream]:
-    async with EchoUpstream() as running:
-        yield running
 
 
 async def half_open(running: Running, first: bytes = HELLO) -> Caller:

@@ -26,12 +26,6 @@ End = Callable[[ssl.SSLSocket], None]
 TO_THE_END = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nall of it"
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as running:
-        yield running
-
-
 def said(connection: ssl.SSLSocket) -> None:
     """The end as TLS says it."""
     connection.unwrap().close()
