@@ -19,9 +19,9 @@ from .http1.client import Failure
 from .http1.fetch import Fetch
 from .http1.pool import Origin, Pool
 from .http1.ticker import Ticker
-from .introspection_response import facts_of, learnt
+from .introspection_response import learnt
 from .policy import ClientAuthentication, Policy
-from .question import Asker, Learnt, Outcome, RefusedUs, Unavailable
+from .question import Asker, Outcome, RefusedUs, Unavailable
 from .trust import Trust
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Asking(Fetch):
     def fetched(self) -> None:
         try:
             try:
-                outcome: Outcome = Learnt(facts_of(self.content)) if self.status == 200 else learnt(self)
+                outcome: Outcome = learnt(self)
             except RefusedUs:
                 if not self._use_others():
                     raise
